@@ -1,0 +1,32 @@
+# Two commands: `make demo` and `make test`. Both make the environment in .venv first, on any machine with Python 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+# uv does not read pip's configuration: hand it the places pip looks in, so that both install the same torch.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_LINK_MODE ?= copy
+
+.PHONY: demo test lab env env-test clean
+
+env: .venv/installed-all
+env-test: .venv/installed-dev
+
+.venv/installed-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bsaviz needs Python 3.11 or newer: make PYTHON=python3.11 ...' or 0)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[$*]"
+	@touch $@
+
+demo: env
+	$(BIN)/bsaviz demo --out outputs
+
+test: env-test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+lab: env
+	$(BIN)/bsaviz lab
+
+clean:
+	rm -rf .venv outputs

@@ -1,0 +1,1 @@
+"""Fused operators of Ball Sparse Attention."""
