@@ -1,1 +1,27 @@
+"""Cars to look at and to train on: ShapeNet-Car files, generated cars, any mesh or cloud.
 
+The public names are imported at first use, so that importing this package reads no mesh library.
+"""
+
+from importlib import import_module
+
+_PUBLIC = {
+    "Car": "bsaviz.datasets.car",
+    "load_car": "bsaviz.datasets.load",
+    "ShapeNetCar": "bsaviz.datasets.shapenet",
+    "fetch": "bsaviz.datasets.download",
+    "load_generated": "bsaviz.datasets.generated",
+    "generated_cars": "bsaviz.datasets.generated",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'bsaviz.datasets' has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)
