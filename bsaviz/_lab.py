@@ -1,0 +1,43 @@
+"""JupyterLab on the notebooks: those of the checkout, or a copy of the packaged ones."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bsaviz._checks import BsavizError, require
+
+START = "01_first_receptive_field.ipynb"
+
+
+def notebook_folder(target=None):
+    """Return the folder with the notebooks; an installed package copies its own into `target` first.
+
+    Parameters
+    ----------
+    target : str or Path, optional
+        Where an installed package puts its copy (default: ``bsaviz-notebooks`` in the working directory). Notebooks
+        already there are kept, since they may hold a user's work.
+    """
+    checkout = Path(__file__).resolve().parent.parent / "notebooks"
+    if (checkout / START).is_file():
+        return checkout
+    packaged = Path(__file__).resolve().parent / "_notebooks"
+    if not (packaged / START).is_file():
+        raise BsavizError("no notebooks found beside the package; clone the repository or reinstall bsaviz")
+    target = Path(target or "bsaviz-notebooks")
+    target.mkdir(parents=True, exist_ok=True)
+    for notebook in packaged.glob("*.ipynb"):
+        if not (target / notebook.name).exists():
+            shutil.copy(notebook, target)
+    return target
+
+
+def open_lab(port=8888, browser=True):
+    """Start JupyterLab on the first notebook and wait for it; return its exit status."""
+    require("jupyterlab", "notebooks")
+    command = [sys.executable, "-m", "jupyterlab", START, f"--port={port}", "--LabApp.news_url=", "--LabApp.check_for_updates_class="]
+    command[-2:] = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    if not browser:
+        command.append("--no-browser")
+    return subprocess.call(command, cwd=notebook_folder())
