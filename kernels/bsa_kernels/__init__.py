@@ -1,1 +1,20 @@
-"""Fused operators of Ball Sparse Attention."""
+"""The operators of Ball Sparse Attention (arXiv 2506.12541): plain PyTorch and fused, behind one interface."""
+
+from bsa_kernels import flops as _flops  # noqa: F401  (registers the FLOP formulas)
+from bsa_kernels.api import (
+    ball_attention,
+    ball_sparse_attention,
+    compressed_attention,
+    select_blocks,
+    selected_attention,
+)
+from bsa_kernels.reference import Branches
+
+__all__ = [
+    "Branches",
+    "ball_attention",
+    "ball_sparse_attention",
+    "compressed_attention",
+    "select_blocks",
+    "selected_attention",
+]
