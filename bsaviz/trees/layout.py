@@ -1,0 +1,117 @@
+"""Where the slots of a tree's nodes begin and end: a matter of counts alone, decided before a position is looked at."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Level(NamedTuple):
+    """The nodes of one level, in the order in which a partition holds them.
+
+    Attributes
+    ----------
+    starts, counts, left : (nodes,) int64
+        First place in the partition's lists, points held, and how many of them (the smaller ones along the axis that
+        is split) go to the left child.
+    """
+
+    starts: np.ndarray
+    counts: np.ndarray
+    left: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Slots of a batch of trees and the share of points of every node.
+
+    A sample of `P` points owns the first `n` slots of its row. The slots ``[s, t)`` hold the points
+    ``[P s // n, P t // n)`` of the leaf order, so any node holds its proportional share of the points, rounded down or
+    up: padding is spread evenly.
+
+    Attributes
+    ----------
+    points : (B,) int64
+        Points of each sample.
+    slots : (B,) int64
+        Slots each sample owns, a multiple of `ball_size`. The remaining slots of a shorter sample are all padding.
+    ball_size, block_size : int
+    """
+
+    points: np.ndarray
+    slots: np.ndarray
+    ball_size: int
+    block_size: int
+
+    @classmethod
+    def of(cls, points, ball_size, block_size, padding):
+        """Layout for samples of `points` points under a padding rule ("multiple" or "power_of_two")."""
+        points = np.asarray(points, dtype=np.int64)
+        balls = -(-points // ball_size)
+        if padding == "power_of_two":
+            balls = np.array([1 << (int(b) - 1).bit_length() for b in balls], dtype=np.int64)
+        return cls(points, balls * ball_size, ball_size, block_size)
+
+    @property
+    def width(self):
+        """Slots of one row of the batch, N."""
+        return int(self.slots.max())
+
+    def real_slots(self):
+        """Flat slot (row * N + slot) of every point of the leaf order, (P,) int64."""
+        sample = np.repeat(np.arange(self.points.size), self.points)
+        place = np.arange(sample.size) - (self.points.cumsum() - self.points)[sample]
+        return sample * self.width + -(-(place + 1) * self.slots[sample] // self.points[sample]) - 1
+
+    def owned_slots(self):
+        """Flat slot of every slot owned by a sample, in order."""
+        sample = np.repeat(np.arange(self.points.size), self.slots)
+        return np.arange(sample.size) - (self.slots.cumsum() - self.slots)[sample] + sample * self.width
+
+    def fill(self):
+        """Place in the leaf order of the point that each slot holds, (B, N) int64; a padding slot repeats a neighbour.
+
+        An even slot looks to the next point and an odd one to the one before, so that a pair of slots with one real
+        point holds it twice, as in the published trees.
+        """
+        slot = np.arange(self.width)[None, :]
+        points, slots = self.points[:, None], self.slots[:, None]
+        before, after = points * slot // slots, points * (slot + 1) // slots
+        place = np.where((after > before) | (slot % 2 == 0), before, before - 1)
+        return place.clip(0, points - 1) + (self.points.cumsum() - self.points)[:, None]
+
+    def all_slots_real(self):
+        """The layout in which every owned slot counts as a point (the published rotated tree splits this one)."""
+        return Layout(self.slots, self.slots, self.ball_size, self.block_size)
+
+    def levels(self, stop):
+        """Split every node in two until no node with two points or more has more than `stop` slots.
+
+        Children follow as all left ones and then all right ones, which is the order a stable partition of the whole
+        list leaves them in. Yields a `Level` each, then returns ``(starts, counts, places)`` of the leaves, `places`
+        being the first place of each in the leaf order.
+        """
+        row_start = self.points.cumsum() - self.points
+        sample, first, size = np.arange(self.points.size), np.zeros_like(self.slots), self.slots
+        counts, starts = self.points, row_start
+        while True:
+            splits = (size > stop) & (counts > 1)
+            if not splits.any():
+                return starts, counts, row_start[sample] + self._points_before(first, sample)
+            half = np.where(splits, self._left_slots(size), size)
+            left = self._points_before(first + half, sample) - self._points_before(first, sample)
+            yield Level(starts, counts, left)
+            sample, first = np.concatenate([sample, sample]), np.concatenate([first, first + half])
+            size, counts = np.concatenate([half, size - half]), np.concatenate([left, counts - left])
+            held = counts > 0
+            if not held.all():
+                sample, first, size, counts = sample[held], first[held], size[held], counts[held]
+            starts = counts.cumsum() - counts
+
+    def _points_before(self, slot, sample):
+        return self.points[sample] * slot // self.slots[sample]
+
+    def _left_slots(self, size):
+        """Slots of the left child: whole balls while there are several, then whole blocks, then slots."""
+        unit = np.where(size > self.ball_size, self.ball_size, np.where(size > self.block_size, self.block_size, 1))
+        return (size // unit + 1) // 2 * unit
