@@ -88,28 +88,27 @@ class Layout:
         """Split every node in two until no node with two points or more has more than `stop` slots.
 
         Children follow as all left ones and then all right ones, which is the order a stable partition of the whole
-        list leaves them in. Yields a `Level` each, then returns ``(starts, counts, places)`` of the leaves, `places`
-        being the first place of each in the leaf order.
+        list leaves them in. Yields a `Level` each, then returns ``(counts, places)`` of the leaves, `places` being the
+        first place of each in the leaf order.
         """
-        row_start = self.points.cumsum() - self.points
+        places = self.points.cumsum() - self.points
+        row_place, starts, counts = places, places, self.points
         sample, first, size = np.arange(self.points.size), np.zeros_like(self.slots), self.slots
-        counts, starts = self.points, row_start
         while True:
             splits = (size > stop) & (counts > 1)
             if not splits.any():
-                return starts, counts, row_start[sample] + self._points_before(first, sample)
+                return counts, places
             half = np.where(splits, self._left_slots(size), size)
-            left = self._points_before(first + half, sample) - self._points_before(first, sample)
+            middle = row_place[sample] + self.points[sample] * (first + half) // self.slots[sample]
+            left = middle - places
             yield Level(starts, counts, left)
             sample, first = np.concatenate([sample, sample]), np.concatenate([first, first + half])
-            size, counts = np.concatenate([half, size - half]), np.concatenate([left, counts - left])
+            size, places = np.concatenate([half, size - half]), np.concatenate([places, middle])
+            counts = np.concatenate([left, counts - left])
             held = counts > 0
             if not held.all():
-                sample, first, size, counts = sample[held], first[held], size[held], counts[held]
+                sample, first, size, places, counts = (a[held] for a in (sample, first, size, places, counts))
             starts = counts.cumsum() - counts
-
-    def _points_before(self, slot, sample):
-        return self.points[sample] * slot // self.slots[sample]
 
     def _left_slots(self, size):
         """Slots of the left child: whole balls while there are several, then whole blocks, then slots."""

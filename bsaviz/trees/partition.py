@@ -3,6 +3,9 @@
 The points are sorted once along each axis. A node is then a stretch of those lists, its extent along an axis is read
 off the list's two ends, and a split is a stable partition of each list: no level sorts anything. Equals are ordered by
 index, so the tree is unique: however it is computed, on whatever device, it comes out the same.
+
+There are two spellings of it. numpy's is the faster one on a CPU (its sort and its selection by a mask are vectorised,
+and small steps do not wait for a pool of threads); torch's never waits for the device between levels.
 """
 
 import numpy as np
@@ -26,78 +29,93 @@ def partition(positions, layout, stop):
     (P,) int64 tensor
         Index of the point at each place of the leaf order, on the device of `positions`.
     """
-    lists = sort_axes(positions, layout.points)
     if positions.device.type == "cpu":
-        return torch.from_numpy(partition_numpy(positions.numpy(), lists.numpy(), layout, stop))
-    return partition_torch(positions, lists, layout, stop)
+        return torch.from_numpy(partition_numpy(positions.numpy(), layout, stop))
+    return partition_torch(positions, layout, stop)
 
 
-def sort_axes(positions, points):
-    """Indices of the points sorted along each axis inside each sample, ties by index: (D, P) int64."""
-    values = (positions + 0.0).T.contiguous()  # + 0.0 turns -0.0 into 0.0, its equal
-    if values.dtype == torch.float32:
-        bits = values.view(torch.int32)
-        order = _sorted_by(bits ^ ((bits >> 31) & 0x7FFFFFFF))
-    else:
-        order = values.sort(dim=1, stable=True).indices
-    if len(points) > 1:
-        sample = torch.repeat_interleave(torch.as_tensor(points, device=order.device), output_size=order.shape[1])
-        order = order.gather(1, _sorted_by(sample[order]))
-    return order
-
-
-def _sorted_by(keys):
-    """Stable argsort of the rows of an integer tensor that fits int32: key and index packed into one int64.
-
-    numpy's vectorised sort of plain integers is some ten times faster than any stable sort of floats.
-    """
-    packed = (keys.to(torch.int64) << 32) | torch.arange(keys.shape[-1], device=keys.device)
-    if packed.device.type == "cpu":
-        packed.numpy().sort(axis=-1)
-    else:
-        packed = packed.sort(dim=-1).values
-    return packed & 0xFFFFFFFF
-
-
-def partition_numpy(positions, lists, layout, stop):
-    """`partition` on the CPU. `lists` (D, P) int64 is used up."""
-    axes, size = lists.shape
-    values = np.ascontiguousarray(positions.T)
-    rows = np.arange(axes)[:, None]
-    other = np.empty_like(lists)
+def partition_numpy(positions, layout, stop):
+    """`partition` of numpy arrays."""
+    # + 0.0 turns -0.0 into 0.0, its equal
+    values = [np.ascontiguousarray(column) + positions.dtype.type(0) for column in positions.T]
+    lists = np.stack([_sorted_inside_samples(column, layout.points) for column in values])
+    moved = np.empty_like(lists)
+    size = len(positions)
     goes_left = np.empty(size, dtype=bool)
     levels = layout.levels(stop)
     while True:
         try:
-            level = next(levels)
+            starts, counts, left = next(levels)
         except StopIteration as leaves:
-            return _leaf_order_numpy(lists[0], *leaves.value)
-        low, high = values[rows, lists[:, level.starts]], values[rows, lists[:, level.starts + level.counts - 1]]
-        widest = (high - low).argmax(axis=0)
-        # the left points of a node are the first of its stretch in the list of its widest axis
-        left_end = level.left.cumsum()
-        from_left = np.arange(left_end[-1]) + np.repeat(level.starts - left_end + level.left, level.left)
+            return _leaf_order(lists[0], *leaves.value)
+        widest = np.zeros(len(starts), dtype=np.int64)
+        largest = _extent(values[0], lists[0], starts, counts)
+        for axis in range(1, len(values)):
+            extent = _extent(values[axis], lists[axis], starts, counts)
+            widest[extent > largest] = axis
+            np.maximum(largest, extent, out=largest)
+        # the left points of a node come first in its stretch of the list of its widest axis
+        left_end = left.cumsum()
+        total = left_end[-1]
+        from_left = np.repeat(widest * size + starts - left_end + left, left)
+        from_left += np.arange(total)
         goes_left[:] = False
-        goes_left[lists.ravel().take(from_left + np.repeat(widest * size, level.left))] = True
-        for axis in range(axes):
-            side = goes_left.take(lists[axis])
-            lists[axis].take(np.flatnonzero(side), out=other[axis, : left_end[-1]], mode="clip")
-            np.logical_not(side, out=side)
-            lists[axis].take(np.flatnonzero(side), out=other[axis, left_end[-1] :], mode="clip")
-        lists, other = other, lists
+        goes_left[lists.ravel().take(from_left)] = True
+        for old, new in zip(lists, moved):
+            side = goes_left.take(old)
+            old.take(np.flatnonzero(side), out=new[:total], mode="clip")
+            old.take(np.flatnonzero(~side), out=new[total:], mode="clip")
+        lists, moved = moved, lists
 
 
-def _leaf_order_numpy(points, starts, counts, places):
+def _extent(values, points, starts, counts):
+    """Extent of each node along an axis: last minus first of its stretch of that axis's list."""
+    return values.take(points.take(starts + counts - 1)) - values.take(points.take(starts))
+
+
+def _leaf_order(points, counts, places):
     """Stretches moved to their places in the leaf order, the points inside each in ascending order."""
     packed = (np.repeat(places, counts) << 32) | points
     packed.sort()
     return packed & 0xFFFFFFFF
 
 
-def partition_torch(positions, lists, layout, stop):
-    """`partition` on any device, without waiting for the device between levels."""
-    device, size = positions.device, lists.shape[1]
-    values = positions.T.contiguous()
+def _sorted_inside_samples(values, points):
+    """Indices that sort `values` inside each sample, ties by index."""
+    if values.dtype == np.float32:
+        order = _argsort(_ordered_bits(values.view(np.int32)))
+    else:
+        order = np.argsort(values, kind="stable")
+    if len(points) > 1:
+        order = order[_argsort(np.repeat(np.arange(len(points)), points)[order])]
+    return order
+
+
+def _ordered_bits(bits):
+    """Bits of float32 numbers as int32 numbers of the same order."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _argsort(keys):
+    """Stable argsort of integers that fit int32: key and index are packed into one integer.
+
+    numpy sorts plain integers some ten times faster than it sorts stably.
+    """
+    packed = keys.astype(np.int64) << 32
+    packed |= np.arange(len(keys))
+    packed.sort()
+    return packed & 0xFFFFFFFF
+
+
+def partition_torch(positions, layout, stop):
+    """`partition` of tensors on any device."""
+    device, size = positions.device, len(positions)
+    values = positions.T.contiguous() + 0.0
+    lists = values.sort(dim=1, stable=True).indices
+    if len(layout.points) > 1:
+        points = torch.as_tensor(layout.points, device=device)
+        sample = torch.repeat_interleave(points, output_size=size)
+        lists = lists.gather(1, sample[lists].sort(dim=1, stable=True).indices)
     place = torch.arange(size, device=device)
     goes_left = torch.empty(size, dtype=torch.bool, device=device)
     levels = layout.levels(stop)
@@ -105,12 +123,12 @@ def partition_torch(positions, lists, layout, stop):
         try:
             level = next(levels)
         except StopIteration as leaves:
-            _, counts, places = (torch.from_numpy(a).to(device) for a in leaves.value)
+            counts, places = (torch.from_numpy(a).to(device) for a in leaves.value)
             places = torch.repeat_interleave(places, counts, output_size=size)
             return ((places << 32) | lists[0]).sort().values & 0xFFFFFFFF
         starts, counts, left = (torch.from_numpy(a).to(device) for a in level)
-        low, high = values.gather(1, lists[:, starts]), values.gather(1, lists[:, starts + counts - 1])
-        widest = _first_largest(high - low)
+        extent = values.gather(1, lists[:, starts + counts - 1]) - values.gather(1, lists[:, starts])
+        widest = _first_largest(extent)
         node = torch.repeat_interleave(counts, output_size=size)
         goes_left[lists.view(-1)[widest[node] * size + place]] = place < (starts + left)[node]
         side = goes_left[lists]
@@ -120,6 +138,6 @@ def partition_torch(positions, lists, layout, stop):
 
 
 def _first_largest(extent):
-    """Row of the largest entry of each column, the first of equals (argmax leaves open which)."""
+    """Row of the largest entry of each column, the first of equals (argmax does not say which)."""
     row = torch.arange(len(extent), device=extent.device)[:, None]
     return torch.where(extent == extent.amax(dim=0), row, len(extent)).amin(dim=0)
