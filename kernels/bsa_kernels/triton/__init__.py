@@ -1,0 +1,81 @@
+"""The Triton backend: what :mod:`bsa_kernels.ops` asks of a backend, on top of the kernels in this package."""
+
+import os
+
+import torch
+
+from . import attend, attend_backward, selection, selection_backward
+from .fused import ball_sparse_attention
+from .select import select_blocks
+
+__all__ = [
+    "ball_attention", "ball_attention_backward", "ball_sparse_attention", "compressed_attention",
+    "compressed_attention_backward", "select_blocks", "selected_attention", "selected_attention_backward", "unsupported",
+]  # fmt: skip
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+SIZES = dict(ball_size=(32, 1024), block_size=(4, 64), group_size=(4, 64))
+
+
+def unsupported(operator, q, *, top_k=1, spatial_dims=0, group_selection=True, **sizes):
+    """Why the kernels cannot run `operator` on `q`, or None."""
+    batch, heads, n, d = q.shape
+    if not q.is_cuda and q.device.type != "meta" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the kernels run on CUDA devices, and q is on {q.device}"
+    if q.dtype not in DTYPES:
+        return f"the kernels take bfloat16, float16 and float32, not {q.dtype}"
+    if not 8 <= d <= 128:
+        return f"the kernels take head dimensions 8 to 128, not {d}"
+    for name, (low, high) in SIZES.items():
+        size = sizes.get(name)
+        single = name == "group_size" and (size == 1 or not group_selection)
+        if size is not None and not single and not (low <= size <= high and size & (size - 1) == 0):
+            return f"the kernels take {name} a power of two from {low} to {high}, not {size}"
+    if not 1 <= top_k <= 32:
+        return f"the kernels take top_k from 1 to 32, not {top_k}"
+    if spatial_dims not in (0, 2, 3):
+        return f"the kernels take positions in 2 or 3 dimensions, not {spatial_dims}"
+    if n * d >= 2**31 or batch * heads >= 2**16:
+        return f"the kernels take N * d below 2**31 and B * H below 2**16, not {n} * {d} and {batch} * {heads}"
+    return None
+
+
+def _contiguous(*tensors):
+    return [None if x is None else x.contiguous() for x in tensors]
+
+
+def ball_attention(q, k, v, positions, distance_slope, point_mask, ball_size):
+    """Forward of ball attention: ``(out, lse)``."""
+    positions = None if positions is None else positions.float()
+    return attend.forward(*_contiguous(q, k, v, point_mask, positions), distance_slope, ball=ball_size)
+
+
+def ball_attention_backward(grad_out, q, k, v, positions, distance_slope, point_mask, out, lse, ball_size):
+    """Backward of ball attention: ``(grad_q, grad_k, grad_v, grad_slope)``; an empty grad_slope without a slope."""
+    positions = None if positions is None else positions.float()
+    tensors = _contiguous(grad_out, q, k, v, out, lse, point_mask, positions)
+    *grads, slope = attend_backward.backward(*tensors, distance_slope, ball=ball_size)
+    return *grads, q.new_empty(0) if slope is None else slope
+
+
+def compressed_attention(q, k_coarse, v_coarse, block_mask):
+    """Forward of attention to the coarse keys: ``(out, lse)``."""
+    return attend.forward(*_contiguous(q, k_coarse, v_coarse, block_mask))
+
+
+def compressed_attention_backward(grad_out, q, k_coarse, v_coarse, block_mask, out, lse):
+    """Backward of attention to the coarse keys: ``(grad_q, grad_k_coarse, grad_v_coarse)``."""
+    return tuple(attend_backward.backward(*_contiguous(grad_out, q, k_coarse, v_coarse, out, lse, block_mask))[:3])
+
+
+def selected_attention(q, k, v, indices, point_mask, block_size, group_size):
+    """Forward of attention to the selected blocks: ``(out, lse)``."""
+    return selection.forward(*_contiguous(q, k, v, indices, point_mask), block_size, group_size)
+
+
+def selected_attention_backward(grad_out, q, k, v, indices, point_mask, out, lse, block_size, group_size):
+    """Backward of attention to the selected blocks: ``(grad_q, grad_k, grad_v)``."""
+    grad_out, q, k, v, indices, point_mask, lse = _contiguous(grad_out, q, k, v, indices, point_mask, lse)
+    grad_q, delta = selection.backward_q(grad_out, q, k, v, indices, point_mask, lse, block_size, group_size)
+    return grad_q, *selection_backward.backward_kv(
+        grad_out, q, k, v, indices, point_mask, lse, delta, block_size, group_size)

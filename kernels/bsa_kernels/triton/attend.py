@@ -1,0 +1,135 @@
+"""Softmax attention of every query over one contiguous range of keys: its ball, or all coarse keys. Forward.
+
+Ball attention and compression are the same loop: only the range, the distance bias and the masks differ, and each of those
+is a compile-time switch, so that ungrouped compression, which is bound by exponentials, pays for nothing it does not use.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from .tiles import LN2, LOG2E, as_bytes, block_d, coordinates, distances, load_rows, precision, store_rows
+
+
+@triton.jit
+def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy, qz, start, limit, scale,
+                D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr, POS_D: tl.constexpr,
+                MASKED: tl.constexpr, CHECK: tl.constexpr, PRECISION: tl.constexpr):
+    """One tile of keys into the running softmax (scores in units of log 2)."""
+    cols = start + tl.arange(0, BLOCK_N)
+    k = load_rows(base_k, cols, limit, D, BLOCK_D, CHECK)
+    v = load_rows(base_v, cols, limit, D, BLOCK_D, CHECK)
+    s = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    keep = cols < limit
+    if MASKED:
+        keep = keep & (tl.load(KeyMask + cols, mask=keep, other=0) != 0)
+    if POS_D > 0:
+        kx, ky, kz = coordinates(Pos, cols, cols < limit, POS_D)
+        s = s * scale + slope * distances(qx, qy, qz, kx, ky, kz, POS_D)
+        if MASKED or CHECK:
+            s = tl.where(keep[None, :], s, float("-inf"))
+        new_top = tl.maximum(top, tl.max(s, 1))
+        safe = tl.where(new_top == float("-inf"), 0.0, new_top)
+        p = tl.exp2(s - safe[:, None])
+    else:
+        if MASKED or CHECK:
+            s = tl.where(keep[None, :], s, float("-inf"))
+        new_top = tl.maximum(top, tl.max(s, 1) * scale)
+        safe = tl.where(new_top == float("-inf"), 0.0, new_top)
+        p = tl.exp2(s * scale - safe[:, None])
+    shrink = tl.exp2(top - safe)
+    total = total * shrink + tl.sum(p, 1)
+    acc = acc * shrink[:, None]
+    acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
+    return acc, new_top, total
+
+
+@triton.jit
+def _forward(Q, K, V, Out, Lse, KeyMask, Pos, Slope, NQ, NK, H, scale,
+             D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+             RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
+             EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
+    """RANGE: ball size, whose points (and mask, which is then also the queries') the keys are; 0 reads all keys."""
+    head = tl.program_id(1).to(tl.int64)
+    first = tl.program_id(0) * BLOCK_M
+    rows = first + tl.arange(0, BLOCK_M)
+    Q += head * NQ * D
+    K += head * NK * D
+    V += head * NK * D
+    if MASKED:
+        KeyMask += (head // H) * NK
+    slope = 0.0
+    qx = tl.zeros([BLOCK_M], tl.float32)
+    qy = tl.zeros([BLOCK_M], tl.float32)
+    qz = tl.zeros([BLOCK_M], tl.float32)
+    if POS_D > 0:
+        Pos += (head // H) * NK * POS_D
+        slope = tl.load(Slope + head % H).to(tl.float32) * 1.4426950408889634
+        qx, qy, qz = coordinates(Pos, rows, rows < NQ, POS_D)
+    q = load_rows(Q, rows, NQ, D, BLOCK_D, not EVEN_Q)
+    if RANGE > 0:
+        low = first // RANGE * RANGE
+        high = low + RANGE
+    else:
+        low = 0
+        high = NK
+    acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    full = high
+    if not EVEN_K:
+        full = low + (high - low) // BLOCK_N * BLOCK_N
+    for start in tl.range(low, full, BLOCK_N, num_stages=STAGES):
+        acc, top, total = _accumulate(q, acc, top, total, K, V, KeyMask, Pos, slope, qx, qy, qz, start, high, scale,
+                                      D, BLOCK_D, BLOCK_N, POS_D, MASKED, False, PRECISION)
+    if not EVEN_K:
+        if full < high:
+            acc, top, total = _accumulate(q, acc, top, total, K, V, KeyMask, Pos, slope, qx, qy, qz, full, high, scale,
+                                          D, BLOCK_D, BLOCK_N, POS_D, MASKED, True, PRECISION)
+    read = total > 0
+    acc = acc / tl.where(read, total, 1.0)[:, None]
+    lse = (top + tl.log2(tl.where(read, total, 1.0))) * 0.6931471805599453
+    if MASKED and RANGE > 0:  # a masked query of a ball reads nothing
+        read = read & (tl.load(KeyMask + rows, mask=rows < NQ, other=0) != 0)
+        acc = tl.where(read[:, None], acc, 0.0)
+    store_rows(Out + head * NQ * D, rows, acc, NQ, D, BLOCK_D)
+    tl.store(Lse + head * NQ + rows, tl.where(read, lse, float("-inf")), mask=rows < NQ)
+
+
+def forward_config(d, ball, dtype):
+    """Tile sizes (BLOCK_M, BLOCK_N, warps, stages) of the forward kernel. ball = 0: compression."""
+    wide = block_d(d)
+    if dtype == torch.float32:
+        rows, cols, warps, stages = (64, 32, 4, 2) if wide <= 64 else (32, 32, 4, 2)
+    elif ball:
+        rows, cols, warps, stages = (64, 64, 4, 2)
+    else:
+        rows, cols, warps, stages = (128, 64, 4, 3) if wide <= 64 else (64, 64, 4, 2)
+    if ball:
+        rows, cols = min(rows, ball), min(cols, ball)
+    return rows, cols, warps, stages
+
+
+def forward(q, k, v, key_mask=None, positions=None, slope=None, *, ball=0, config=None):
+    """Attention of q (B,H,NQ,d) over k, v (B,H,NK,d).
+
+    With ball > 0 each query reads the keys of its own ball (NQ = NK) with the bias slope * distance and masked queries
+    give zeros; otherwise it reads all keys. key_mask (B,NK). Returns out and the natural log-sum-exp (B,H,NQ) float32.
+    """
+    B, H, NQ, d = q.shape
+    NK = k.shape[2]
+    out = torch.empty_like(q)
+    lse = torch.empty(B, H, NQ, dtype=torch.float32, device=q.device)
+    rows, cols, warps, stages = config or forward_config(d, ball, q.dtype)
+    biased = slope is not None
+    _forward[(triton.cdiv(NQ, rows), B * H)](
+        q, k, v, out, lse, as_bytes(key_mask), positions if biased else None, slope, NQ, NK, H, LOG2E / math.sqrt(d),
+        D=d, BLOCK_D=block_d(d), BLOCK_M=rows, BLOCK_N=cols, RANGE=ball, POS_D=positions.shape[-1] if biased else 0,
+        MASKED=key_mask is not None, EVEN_Q=NQ % rows == 0, EVEN_K=(ball or NK) % cols == 0,
+        PRECISION=precision(q.dtype), STAGES=stages, num_warps=warps, num_stages=stages)
+    return out, lse
+
+
+__all__ = ["LN2", "forward", "forward_config"]

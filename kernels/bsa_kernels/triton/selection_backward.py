@@ -1,0 +1,114 @@
+"""Gradient of the keys and values of selected attention, without atomics.
+
+An inverse index lists, for every block, the groups that chose it: a stable sort of the slots by block. A program owns one
+block, walks its list in order and sums; the same input therefore always sums in the same order.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
+
+
+def inverse_index(indices, blocks):
+    """order (B*H*G*k,) int64: slots sorted by block; bounds (B*H*blocks + 1,): where each block's slots begin.
+
+    Missing slots (-1) sort last within their head, beyond every block's list.
+    """
+    B, H, G, k = indices.shape
+    heads = torch.arange(B * H, device=indices.device).view(-1, 1)
+    flat = indices.view(B * H, G * k)
+    key = (heads * (blocks + 1) + torch.where(flat < 0, blocks, flat)).view(-1)
+    key = key.to(torch.int32) if B * H * (blocks + 1) < 2**31 else key
+    sorted_key, order = torch.sort(key, stable=True)
+    edges = torch.arange(B * H * (blocks + 1) + 1, device=indices.device, dtype=sorted_key.dtype)
+    return order, torch.searchsorted(sorted_key, edges)
+
+
+@triton.jit
+def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse,
+                 N, M, H, slots, scale, out_scale,
+                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+                 TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr,
+                 BRANCH: tl.constexpr, ADD: tl.constexpr, POOLED: tl.constexpr, PRECISION: tl.constexpr):
+    """ADD: add to DK, DV. POOLED: add the coarse gradients, shared evenly among the real points of the block."""
+    block = tl.program_id(0)
+    head = tl.program_id(1).to(tl.int64)
+    line = tl.arange(0, ROWS)  # the block's points, padded to what the matrix units take
+    points = tl.where(line < BLOCK, block * BLOCK + line, N)
+    base = head * N * D
+    k = load_rows(K + base, points, N, D, BLOCK_D, True)
+    v = load_rows(V + base, points, N, D, BLOCK_D, True)
+    begin = tl.load(Bounds + head * (M + 1) + block)
+    end = tl.load(Bounds + head * (M + 1) + block + 1)
+    dk = tl.zeros([ROWS, BLOCK_D], tl.float32)
+    dv = tl.zeros([ROWS, BLOCK_D], tl.float32)
+    col = tl.arange(0, ENTRIES * GROUP)
+    for entry in range(begin, end, ENTRIES):
+        here = entry + col // GROUP
+        slot = tl.load(Order + here, mask=here < end, other=-1)
+        group = (slot - head * slots) // TOP_K
+        rows = tl.where(here < end, group * GROUP + col % GROUP, N).to(tl.int32)
+        q = load_rows(Q + base, rows, N, D, BLOCK_D, True)
+        do = load_rows(DOut + base, rows, N, D, BLOCK_D, True)
+        inside = rows < N
+        lse = tl.load(Lse + head * N + rows, mask=inside, other=float("-inf"))
+        lse = tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634)
+        delta = tl.load(Delta + head * N + rows, mask=inside, other=0.0)
+        if BRANCH >= 0:
+            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH, mask=inside, other=0.0).to(tl.float32)
+            do = (do.to(tl.float32) * gate[:, None]).to(q.dtype)
+        s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
+        p = tl.exp2(s - lse[None, :])
+        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+        dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
+        ds = p * (dp - delta[None, :])
+        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+    dk = dk * out_scale
+    real = points < N
+    if MASKED:
+        real = real & (tl.load(Mask + (head // H) * N + points, mask=real, other=0) != 0)
+        dk = tl.where(real[:, None], dk, 0.0)
+        dv = tl.where(real[:, None], dv, 0.0)
+    if ADD:
+        dk += load_rows(DK + base, points, N, D, BLOCK_D, True).to(tl.float32)
+        dv += load_rows(DV + base, points, N, D, BLOCK_D, True).to(tl.float32)
+    if POOLED:
+        share = tl.where(real, 1.0, 0.0)
+        share = share / tl.maximum(tl.sum(share, 0), 1.0)
+        cols = tl.arange(0, BLOCK_D)
+        coarse = (head * M + block) * D + cols
+        dk += share[:, None] * tl.load(DKCoarse + coarse, mask=cols < D, other=0.0).to(tl.float32)[None, :]
+        dv += share[:, None] * tl.load(DVCoarse + coarse, mask=cols < D, other=0.0).to(tl.float32)[None, :]
+    store_rows(DK + base, points, dk, N, D, BLOCK_D)
+    store_rows(DV + base, points, dv, N, D, BLOCK_D)
+
+
+def config(d, group, dtype):
+    """Slots of a round and warps: about 64 queries a round."""
+    queries = 64 if block_d(d) <= 64 and dtype != torch.float32 else 32
+    return max(1, queries // group), 1 if block_d(d) <= 32 and dtype != torch.float32 else 4
+
+
+def backward_kv(dout, q, k, v, indices, point_mask, lse, delta, block_size, group_size, gate=None, branch=-1,
+                dk=None, dv=None, dk_coarse=None, dv_coarse=None):
+    """dk, dv: added in place to those given, together with the gradients of the mean-pooled coarse keys and values."""
+    B, H, N, d = q.shape
+    M, top_k = N // block_size, indices.shape[3]
+    order, bounds = inverse_index(indices, M)
+    add = dk is not None
+    if not add:
+        dk, dv = torch.empty_like(k), torch.empty_like(v)
+    entries, warps = config(d, group_size, q.dtype)
+    rows = max(entries * group_size, 16) // group_size  # at least 16 queries a round
+    scale = 1 / math.sqrt(d)
+    _backward_kv[(M, B * H)](
+        q, k, v, dout, lse, delta, gate, as_bytes(point_mask), order, bounds, dk, dv, dk_coarse, dv_coarse,
+        N, M, H, indices.shape[2] * top_k, scale * LOG2E, scale,
+        D=d, BLOCK_D=block_d(d), BLOCK=block_size, GROUP=group_size, TOP_K=top_k, ENTRIES=rows,
+        ROWS=max(16, block_size), MASKED=point_mask is not None, BRANCH=branch, ADD=add,
+        POOLED=dk_coarse is not None, PRECISION=precision(q.dtype), num_warps=warps)
+    return dk, dv
