@@ -5,6 +5,7 @@ from bsa_kernels.api import (
     ball_attention,
     ball_sparse_attention,
     compressed_attention,
+    pool_mean,
     select_blocks,
     selected_attention,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "ball_attention",
     "ball_sparse_attention",
     "compressed_attention",
+    "pool_mean",
     "select_blocks",
     "selected_attention",
 ]

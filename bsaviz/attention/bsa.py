@@ -1,0 +1,122 @@
+"""Ball Sparse Attention: ball, compression and selection, gated."""
+
+from copy import deepcopy
+
+from torch import nn
+
+from bsa_kernels import ball_sparse_attention, pool_mean
+from bsaviz._checks import BsavizError
+from bsaviz.attention.gating import StaticGate, TokenGate
+from bsaviz.attention.heads import Heads
+from bsaviz.attention.pooling import BlockMLP
+from bsaviz.attention.position import BallPosition
+from bsaviz.attention.probe_point import ProbePoint
+from bsaviz.attention.slope import distance_slope
+
+COARSE = ("q_coarse", "k_coarse", "v_coarse")
+BRANCHES = ("ball", "compression", "selection", "indices", "ball_lse", "compression_lse", "selection_lse")
+
+
+class BallSparseAttention(Heads):
+    """Ball Sparse Attention (arXiv 2506.12541).
+
+    Probe points: ``q``, ``k``, ``v``, ``ball``, ``compression``, ``selection`` (B, H, N, d; the branches before their
+    gates), ``k_coarse``, ``v_coarse`` and, where coarse queries are used, ``q_coarse`` (B, H, N / l, d), ``gate``
+    (B, H, N, 3), ``indices`` (B, H, G, k; -1 is a missing slot), ``ball_lse``, ``compression_lse``, ``selection_lse``
+    (B, H, N), ``out`` (B, N, C).
+
+    Parameters
+    ----------
+    dim : int
+        Channels C of a token; a multiple of `num_heads`.
+    num_heads : int
+    ball_size, block_size, group_size : int
+        Points in a ball (m), compression block (l) and selection group (g); `ball_size` is a multiple of the others.
+    top_k : int
+        Blocks a group selects (k*).
+    pooling : {"mean", "mlp"}
+        phi, that makes one coarse vector of a block. "mlp" has one perceptron for each of k and v, and for q where
+        coarse queries are used, starting as copies of each other.
+    group_compression : bool
+        The compression branch is computed once for each block, from coarse queries.
+    coarse_scores : bool
+        Groups choose their blocks with coarse queries (eq. 13-14) instead of their mean query (eq. 12); needs
+        `group_size` == `block_size`.
+    group_selection : bool
+        False: every query chooses for itself.
+    mask_own_ball : bool
+        Selection leaves out the blocks of the group's own ball.
+    gate : {"token", "static"}
+        Branch weights of every token, or two learnt numbers per head.
+    spatial_dims : int
+        2 or 3.
+    train_slope : bool
+        Whether the slope sigma_h of the distance bias is trained; the published code does not.
+    backend : {"auto", "triton", "torch"}
+        Kernels that run it; may be changed at any time.
+    """
+
+    def __init__(
+        self, dim, num_heads, ball_size=256, block_size=8, group_size=8, top_k=4, *,
+        pooling="mean", group_compression=False, coarse_scores=False, group_selection=True, mask_own_ball=True,
+        gate="token", spatial_dims=3, train_slope=True, backend="auto",
+    ):  # fmt: skip
+        super().__init__(dim, num_heads)
+        check_variant(pooling, gate, ball_size, block_size, group_size, top_k)
+        self.options = dict(
+            ball_size=ball_size, block_size=block_size, group_size=group_size, top_k=top_k,
+            group_compression=group_compression, coarse_scores=coarse_scores,
+            group_selection=group_selection, mask_own_ball=mask_own_ball,
+        )  # fmt: skip
+        self.backend = backend
+        self.ball_position = BallPosition(dim, ball_size, spatial_dims)
+        self.distance_slope = distance_slope(num_heads, train_slope)
+        self.gating = TokenGate(dim, num_heads) if gate == "token" else StaticGate(num_heads)
+        self.gate = ProbePoint()
+        self.pooled = COARSE if group_compression or coarse_scores else COARSE[1:]
+        self.pooling = self._perceptrons(dim // num_heads) if pooling == "mlp" else None
+        for name in (*self.pooled, *BRANCHES):
+            setattr(self, name, ProbePoint())
+
+    def forward(self, x, positions, mask=None):
+        """Tokens (B, N, C) to tokens, in leaf order; positions (B, N, D), `mask` (B, N) True for real points."""
+        self.check(x, positions, mask)
+        x = self.ball_position(x, positions, mask)
+        q, k, v = self.split(x)
+        arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
+        options = dict(**self.options, **self._coarse(q, k, v, mask), backend=self.backend)
+        if not any(getattr(self, name).observed for name in BRANCHES):
+            return self.merge(ball_sparse_attention(*arguments, **options))
+        out, branches = ball_sparse_attention(*arguments, **options, return_aux=True)
+        for name in BRANCHES:
+            getattr(self, name)(getattr(branches, name))
+        return self.merge(out)
+
+    def _perceptrons(self, head_dim):
+        first = BlockMLP(self.options["block_size"], head_dim)
+        return nn.ModuleDict({name[0]: deepcopy(first) for name in self.pooled})
+
+    def _coarse(self, q, k, v, mask):
+        """Coarse queries, keys and values; means are left to the operator unless someone looks at them."""
+        heads = {"q_coarse": q, "k_coarse": k, "v_coarse": v}
+        if self.pooling is not None:
+            return {name: getattr(self, name)(self.pooling[name[0]](heads[name], mask)) for name in self.pooled}
+        size = self.options["block_size"]
+        observed = [name for name in self.pooled if getattr(self, name).observed]
+        return {name: getattr(self, name)(pool_mean(heads[name], mask, size)) for name in observed}
+
+
+def check_variant(pooling, gate, ball_size, block_size, group_size, top_k):
+    """Refuse a variant of BSA that does not exist; the operator checks what depends on the points."""
+    for name, value, known in (("pooling", pooling, ("mean", "mlp")), ("gate", gate, ("token", "static"))):
+        if value not in known:
+            raise BsavizError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+    sizes = {"ball_size": ball_size, "block_size": block_size, "group_size": group_size, "top_k": top_k}
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise BsavizError(f"{name} must be a positive integer, got {size!r}")
+    for name in ("block_size", "group_size"):
+        if ball_size % sizes[name]:
+            raise BsavizError(
+                f"ball_size must be a multiple of {name}, got {ball_size} and {sizes[name]}; let them nest"
+            )

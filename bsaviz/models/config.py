@@ -1,0 +1,108 @@
+"""What a Transformer is made of."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from bsaviz._checks import BsavizError
+from bsaviz.attention.bsa import check_variant
+
+ATTENTIONS = ("bsa", "full", "ball")
+POSITION_SCALINGS = ("length", "none")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Configuration of a :class:`~bsaviz.models.Transformer`; every default is the published one unless said.
+
+    Attributes
+    ----------
+    attention : {"bsa", "full", "ball"}
+    dim, depth, num_heads : int
+        Channels C, layers, heads; `dim` is a multiple of `num_heads`.
+    ball_size, block_size, group_size, top_k : int
+        m, l, g and k* of BSA; `ball_size` is a multiple of the block and group size.
+    pooling : {"mean", "mlp"}
+    group_compression, coarse_scores, group_selection, mask_own_ball : bool
+    gate : {"token", "static"}
+        See :class:`~bsaviz.attention.BallSparseAttention`.
+    in_features : int
+        Features of a point besides its position; 0 for none.
+    out_features : int
+        Numbers predicted for a point; 0 leaves out the head, and the model gives its `dim` channels.
+    fourier_features : int
+        Width of the position encoding, cos and sin of learnt directions; even, 0 leaves it out.
+    mlp_ratio : int
+        Hidden width of the SwiGLU over `dim`.
+    residual_every : int
+        Layers spanned by an extra residual.
+    rotation_angle : float or None
+        Degrees by which the tree of odd layers is rotated; None or 0: one tree for all.
+    spatial_dims : int
+        2 or 3.
+    position_scaling : {"length", "none"}
+        "length" centres each sample on its bounding box and makes its longest side 4, so that a model trained on one
+        car opens on a cloud in any unit; "none" (published) takes positions as they are.
+    published : bool
+        Reproduce the published code: N padded to a power of two and the padding read like points, rotated trees split
+        only down to the ball, slopes not trained.
+    """
+
+    attention: str = "bsa"
+    dim: int = 64
+    depth: int = 18
+    num_heads: int = 8
+    ball_size: int = 256
+    block_size: int = 8
+    group_size: int = 8
+    top_k: int = 4
+    pooling: str = "mean"
+    group_compression: bool = False
+    coarse_scores: bool = False
+    group_selection: bool = True
+    mask_own_ball: bool = True
+    gate: str = "token"
+    in_features: int = 0
+    out_features: int = 1
+    fourier_features: int = 64
+    mlp_ratio: int = 4
+    residual_every: int = 6
+    rotation_angle: float | None = 45.0
+    spatial_dims: int = 3
+    position_scaling: str = "length"
+    published: bool = False
+
+    def __post_init__(self):
+        choices = {"attention": ATTENTIONS, "position_scaling": POSITION_SCALINGS, "spatial_dims": (2, 3)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise BsavizError(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}")
+        for name in ("dim", "depth", "num_heads", "mlp_ratio", "residual_every"):
+            self._check_count(name, least=1)
+        for name in ("in_features", "out_features", "fourier_features"):
+            self._check_count(name, least=0)
+        check_variant(self.pooling, self.gate, self.ball_size, self.block_size, self.group_size, self.top_k)
+        if self.dim % self.num_heads:
+            raise BsavizError(f"dim must be a multiple of num_heads, got dim={self.dim} and num_heads={self.num_heads}")
+        if self.fourier_features % 2:
+            raise BsavizError(f"fourier_features must be even (a cos and a sin each), got {self.fourier_features}")
+        if self.fourier_features + self.in_features == 0:
+            raise BsavizError("a point has nothing to start from: give fourier_features or in_features above 0")
+        if self.coarse_scores and self.group_size != self.block_size:
+            raise BsavizError(
+                f"coarse_scores needs group_size == block_size, got {self.group_size} and {self.block_size}; "
+                "make them equal"
+            )
+        if not self.group_selection and (self.group_compression or self.coarse_scores):
+            raise BsavizError("group_compression and coarse_scores need group_selection=True; turn them off or it on")
+        if self.rotation_angle is not None and not isfinite(self.rotation_angle):
+            raise BsavizError(f"rotation_angle must be finite degrees or None, got {self.rotation_angle}")
+
+    @property
+    def rotates(self):
+        """Whether odd layers read a rotated tree. To full attention the order of the points is all one."""
+        return bool(self.rotation_angle) and self.attention != "full" and self.depth > 1
+
+    def _check_count(self, name, least):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")

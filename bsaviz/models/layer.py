@@ -1,0 +1,49 @@
+"""One layer of the transformer."""
+
+from torch import nn
+from torch.nn import functional as F
+
+from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention, ProbePoint
+from bsaviz.attention.linear import Linear
+
+
+class SwiGLU(nn.Module):
+    """w3(w2(x) * silu(w1(x))) (Shazeer, arXiv 2002.05202), with biases."""
+
+    def __init__(self, dim, hidden):
+        super().__init__()
+        self.w1, self.w2, self.w3 = Linear(dim, hidden), Linear(dim, hidden), Linear(hidden, dim)
+
+    def forward(self, x):
+        return self.w3(self.w2(x) * F.silu(self.w1(x)))
+
+
+class Layer(nn.Module):
+    """x + attention(RMSNorm(x)), then x + SwiGLU(RMSNorm(x)). Probe points: ``input``, ``output`` (B, N, C)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.input, self.output = ProbePoint(), ProbePoint()
+        self.norm1, self.norm2 = nn.RMSNorm(config.dim), nn.RMSNorm(config.dim)
+        self.attn = attention(config)
+        self.mlp = SwiGLU(config.dim, config.mlp_ratio * config.dim)
+
+    def forward(self, x, positions, mask=None):
+        """Tokens (B, N, C) to tokens, in the leaf order of this layer's tree."""
+        x = self.input(x)
+        x = x + self.attn(self.norm1(x), positions, mask)
+        return self.output(x + self.mlp(self.norm2(x)))
+
+
+def attention(config):
+    """The attention module that a configuration asks for."""
+    if config.attention == "full":
+        return FullAttention(config.dim, config.num_heads)
+    shared = dict(spatial_dims=config.spatial_dims, train_slope=not config.published)
+    if config.attention == "ball":
+        return BallAttention(config.dim, config.num_heads, config.ball_size, **shared)
+    variant = ("pooling", "group_compression", "coarse_scores", "group_selection", "mask_own_ball", "gate")
+    return BallSparseAttention(
+        config.dim, config.num_heads, config.ball_size, config.block_size, config.group_size, config.top_k,
+        **{name: getattr(config, name) for name in variant}, **shared,
+    )  # fmt: skip

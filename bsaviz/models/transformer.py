@@ -1,0 +1,200 @@
+"""A transformer over point clouds, with full, ball or ball sparse attention."""
+
+import torch
+from torch import nn
+
+from bsaviz._checks import BsavizError
+from bsaviz.attention import ProbePoint
+from bsaviz.attention.linear import Linear
+from bsaviz.models.config import TransformerConfig
+from bsaviz.models.encoding import FourierEncoding, scaled_to_length
+from bsaviz.models.layer import Layer
+from bsaviz.trees import BallTree
+
+
+class Transformer(nn.Module):
+    """Predicts numbers for every point of a cloud (BSA, arXiv 2506.12541, section 4).
+
+    Positions are encoded, embedded, put in the leaf order of a ball tree, sent through the layers (odd ones in the
+    order of a rotated tree), put back in input order and read by the head.
+
+    Probe points: ``embed`` (B, N, C) in leaf order, and those of :class:`~bsaviz.models.layer.Layer` and of the
+    attention, as ``layers.0.input``, ``layers.0.attn.q``, ... A layer's are in the leaf order of its own tree.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+        See :func:`bsaviz.models.build` for named ones.
+
+    Attributes
+    ----------
+    output_mean, output_std : Tensor (out_features,)
+        Buffers that turn what is trained on (normalised) into physical units; :meth:`predict` applies them.
+    """
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.config = config = TransformerConfig() if config is None else config
+        encoded = config.fourier_features
+        self.encoding = FourierEncoding(config.spatial_dims, encoded) if encoded else None
+        self.embedding = Linear(encoded + config.in_features, config.dim)
+        self.embed = ProbePoint()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        dim, width = config.dim, config.out_features
+        self.head = nn.Sequential(Linear(dim, dim), nn.GELU(), Linear(dim, width)) if width else None
+        self.register_buffer("output_mean", torch.zeros(width or dim))
+        self.register_buffer("output_std", torch.ones(width or dim))
+
+    def forward(self, positions, features=None, batch=None, tree=None):
+        """Normalised predictions for every point.
+
+        Parameters
+        ----------
+        positions : Tensor (P, D)
+            Points of all samples, one after the other.
+        features : Tensor (P, in_features), optional
+            Features of the points, where the configuration has any.
+        batch : Tensor (P,) int64, optional
+            Sample of each point, ascending; None is one sample.
+        tree : BallTree, optional
+            A tree of these positions made before, e.g. by :meth:`tree`.
+
+        Returns
+        -------
+        Tensor (P, out_features), in input order
+
+        Raises
+        ------
+        BsavizError
+            For positions or features of a wrong shape or with NaN, an empty cloud, or a tree of other sizes.
+        """
+        self._check(positions, features)
+        tree = self.tree(positions, batch) if tree is None else self._checked_tree(tree, positions)
+        if features is not None:
+            features = tree.gather(features)
+        mask = None if self.config.published or tree.mask.numel() == tree.num_points else tree.mask
+        return tree.scatter(self.forward_leaves(tree.positions, features, mask, tree.rotation))
+
+    def forward_leaves(self, positions, features=None, mask=None, rotation=None):
+        """The model on points that are in leaf order already: one graph for torch.compile, and for meta tensors.
+
+        Parameters
+        ----------
+        positions : Tensor (B, N, D)
+            N a multiple of the ball size.
+        features : Tensor (B, N, in_features), optional
+        mask : Tensor (B, N) bool, optional
+            True for real points; None where all are, or where padding is read like points (published).
+        rotation : Tensor (B, N) int64, optional
+            Slot of the main tree for each slot of the rotated tree, where the configuration has one.
+
+        Returns
+        -------
+        Tensor (B, N, out_features), in leaf order
+        """
+        if self.config.position_scaling == "length":
+            positions = scaled_to_length(positions)
+        x = self.embed(self.embedding(self._point_features(positions, features)))
+        views = [_View(positions, mask)]
+        if self.config.rotates:
+            views.append(_View(positions, mask, rotation))
+        residual = x
+        for i, layer in enumerate(self.layers):
+            view = views[i % len(views)]
+            x = view.back(layer(view.there(x), view.positions, view.mask))
+            if (i + 1) % self.config.residual_every == 0 or i + 1 == len(self.layers):
+                x = residual = x + residual
+        return x if self.head is None else self.head(x)
+
+    @torch.no_grad()
+    def tree(self, positions, batch=None):
+        """The tree that :meth:`forward` builds for these points.
+
+        Full attention reads every point alike: its leaves are padded only to the largest sample of a batch.
+        """
+        config = self.config
+        if config.attention == "full" and not config.published:
+            return BallTree.build(positions, batch, ball_size=1, block_size=1)
+        return BallTree.build(
+            positions,
+            batch,
+            ball_size=config.ball_size,
+            block_size=config.block_size,
+            rotation_angle=config.rotation_angle if config.rotates else None,
+            padding="power_of_two" if config.published else "multiple",
+            rotate_to="ball" if config.published else "block",
+        )
+
+    @torch.no_grad()
+    def predict(self, positions, features=None, batch=None, tree=None):
+        """Predictions in physical units: (P,) for one number a point, else (P, out_features)."""
+        values = self(positions, features, batch, tree) * self.output_std + self.output_mean
+        return values[:, 0] if self.config.out_features == 1 else values
+
+    def _point_features(self, positions, features):
+        dtype = self.embedding.weight.dtype
+        parts = [] if self.encoding is None else [self.encoding(positions.to(dtype))]
+        if features is not None:
+            parts.append(features.to(dtype))
+        return torch.cat(parts, dim=-1)
+
+    def _check(self, positions, features):
+        dims, width = self.config.spatial_dims, self.config.in_features
+        if not isinstance(positions, torch.Tensor) or positions.dim() != 2 or positions.shape[1] != dims:
+            came = tuple(positions.shape) if isinstance(positions, torch.Tensor) else type(positions).__name__
+            raise BsavizError(f"positions must be a tensor (P, {dims}), got {came}")
+        if len(positions) == 0:
+            raise BsavizError("the cloud is empty: positions has no points; give at least one")
+        if not width and features is not None:
+            raise BsavizError(
+                f"features {tuple(features.shape)} were given, but this model has in_features=0; leave them out, or "
+                f"build the model with in_features={features.shape[-1]}"
+            )
+        if width and (features is None or tuple(features.shape) != (len(positions), width)):
+            came = "None" if features is None else tuple(features.shape)
+            raise BsavizError(
+                f"features must be ({len(positions)}, {width}), since this model has in_features={width}, got {came}"
+            )
+        if features is not None and not features.isfinite().all():
+            raise BsavizError("features hold NaN or infinite values; remove those points or fill them in")
+
+    def _checked_tree(self, tree, positions):
+        config = self.config
+        if tree.num_points != len(positions):
+            raise BsavizError(
+                f"the tree has {tree.num_points} points but positions has {len(positions)}; give a tree of these points"
+            )
+        if config.attention != "full" and tree.order.shape[1] % config.ball_size:
+            raise BsavizError(
+                f"the tree has {tree.order.shape[1]} slots, no multiple of the model's ball_size={config.ball_size}; "
+                "make it with model.tree(positions)"
+            )
+        if config.rotates and tree.rotation is None:
+            raise BsavizError(
+                f"odd layers of this model read a tree rotated by {config.rotation_angle} degrees, and the tree has "
+                "none; make it with model.tree(positions)"
+            )
+        return tree
+
+
+class _View:
+    """The order in which some layers see the slots: the main tree's, or that of its rotation."""
+
+    def __init__(self, positions, mask, rotation=None):
+        self.order = self.inverse = None
+        if rotation is not None:
+            offset = torch.arange(len(rotation), device=rotation.device)[:, None] * rotation.shape[1]
+            self.order = (rotation + offset).flatten()
+            self.inverse = (rotation.argsort(dim=1) + offset).flatten()
+        self.positions = self.there(positions)
+        self.mask = None if mask is None else self.there(mask)
+
+    def there(self, x):
+        return self._take(x, self.order)
+
+    def back(self, x):
+        return self._take(x, self.inverse)
+
+    def _take(self, x, order):
+        # index_select on rows: its gradient adds each row once, so it is the same in every run.
+        return x if order is None else x.flatten(0, 1).index_select(0, order).view(x.shape)
