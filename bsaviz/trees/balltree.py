@@ -61,7 +61,7 @@ class BallTree:
         rotate_to="block",
         device=None,
     ):
-        """Split the widest axis of every node at its median, down to pairs of slots.
+        """Split the widest axis of every node at its median, down to single slots.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class BallTree:
         batch, points = inputs.checked_batch(batch, len(positions), positions.device)
 
         layout = Layout.of(points, ball_size, block_size, padding)
-        leaves = partition(positions.detach(), layout, stop=2)
+        leaves = partition(positions.detach(), layout, stop=1)
         order = leaves[_tensor(layout.fill(), leaves)]
         mask = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
         mask.view(-1)[_tensor(layout.real_slots(), leaves)] = True

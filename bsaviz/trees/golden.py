@@ -47,7 +47,7 @@ def check_tree_file(path):
             arrays = {name: file[name] for name in file.files if not name.startswith("config")}
     except FileNotFoundError as error:
         raise BsavizError(f"no tree file at {path}; give the path of a .npz file of reference trees") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise BsavizError(f"{path} is not a readable .npz file ({error}); fetch it again") from error
     rows = []
     for cloud in sorted(name.removesuffix("/pos") for name in arrays if name.endswith("/pos")):

@@ -27,7 +27,7 @@ def checked_positions(positions, device=None):
     if len(positions) == 0:
         raise BsavizError("positions hold no point; a tree needs at least one")
     if device is not None:
-        positions = positions.to(device)
+        positions = _moved(positions, device)
     if positions.dtype != torch.float64:
         positions = positions.float()
     finite = positions.detach().isfinite().all(dim=1)
@@ -44,7 +44,10 @@ def checked_batch(batch, num_points, device):
     """Sample index of each point as int64, and the points of each sample (a list)."""
     if batch is None:
         return None, [num_points]
-    batch = torch.as_tensor(batch).to(device)
+    try:
+        batch = torch.as_tensor(batch).to(device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BsavizError(f"batch must be a tensor or array of integers, got {type(batch).__name__}") from error
     if batch.shape != (num_points,) or batch.is_floating_point() or batch.dtype == torch.bool:
         raise BsavizError(
             f"batch must hold one integer sample index for each of the {num_points} points, got shape "
@@ -59,6 +62,14 @@ def checked_batch(batch, num_points, device):
     if 0 in points:
         raise BsavizError(_empty_sample(len(points), points.index(0)))
     return batch, points
+
+
+def _moved(positions, device):
+    try:
+        return positions.to(device)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "unknown"
+        raise BsavizError(f"cannot build a tree on device {device!r} ({reason}); leave device out") from error
 
 
 def _empty_sample(samples, empty):

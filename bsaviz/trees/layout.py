@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Level(NamedTuple):
-    """The nodes of one level, in the order in which a partition holds them.
+    """The nodes of one level and how they split, in the order in which a partition holds them.
 
     Attributes
     ----------
@@ -19,6 +19,19 @@ class Level(NamedTuple):
     starts: np.ndarray
     counts: np.ndarray
     left: np.ndarray
+
+
+class Leaves(NamedTuple):
+    """The nodes that are not split any more, in the order in which a partition holds them.
+
+    Attributes
+    ----------
+    counts, places : (leaves,) int64
+        Points held, and the first of their places in the leaf order.
+    """
+
+    counts: np.ndarray
+    places: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,24 +97,26 @@ class Layout:
         """The layout in which every owned slot counts as a point (the published rotated tree splits this one)."""
         return Layout(self.slots, self.slots, self.ball_size, self.block_size)
 
-    def levels(self, stop):
+    def splits(self, stop):
         """Split every node in two until no node with two points or more has more than `stop` slots.
 
         Children follow as all left ones and then all right ones, which is the order a stable partition of the whole
-        list leaves them in. Yields a `Level` each, then returns ``(counts, places)`` of the leaves, `places` being the
-        first place of each in the leaf order.
+        list leaves them in; nodes without a point are left out.
+
+        Returns
+        -------
+        levels : list of Level
+        leaves : Leaves
         """
+        levels = []
         places = self.points.cumsum() - self.points
         row_place, starts, counts = places, places, self.points
         sample, first, size = np.arange(self.points.size), np.zeros_like(self.slots), self.slots
-        while True:
-            splits = (size > stop) & (counts > 1)
-            if not splits.any():
-                return counts, places
+        while (splits := (size > stop) & (counts > 1)).any():
             half = np.where(splits, self._left_slots(size), size)
             middle = row_place[sample] + self.points[sample] * (first + half) // self.slots[sample]
             left = middle - places
-            yield Level(starts, counts, left)
+            levels.append(Level(starts, counts, left))
             sample, first = np.concatenate([sample, sample]), np.concatenate([first, first + half])
             size, places = np.concatenate([half, size - half]), np.concatenate([places, middle])
             counts = np.concatenate([left, counts - left])
@@ -109,6 +124,7 @@ class Layout:
             if not held.all():
                 sample, first, size, places, counts = (a[held] for a in (sample, first, size, places, counts))
             starts = counts.cumsum() - counts
+        return levels, Leaves(counts, places)
 
     def _left_slots(self, size):
         """Slots of the left child: whole balls while there are several, then whole blocks, then slots."""

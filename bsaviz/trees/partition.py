@@ -42,12 +42,8 @@ def partition_numpy(positions, layout, stop):
     moved = np.empty_like(lists)
     size = len(positions)
     goes_left = np.empty(size, dtype=bool)
-    levels = layout.levels(stop)
-    while True:
-        try:
-            starts, counts, left = next(levels)
-        except StopIteration as leaves:
-            return _leaf_order(lists[0], *leaves.value)
+    levels, leaves = layout.splits(stop)
+    for depth, (starts, counts, left) in enumerate(levels, start=1):
         widest = np.zeros(len(starts), dtype=np.int64)
         largest = _extent(values[0], lists[0], starts, counts)
         for axis in range(1, len(values)):
@@ -61,11 +57,13 @@ def partition_numpy(positions, layout, stop):
         from_left += np.arange(total)
         goes_left[:] = False
         goes_left[lists.ravel().take(from_left)] = True
-        for old, new in zip(lists, moved):
+        # after the last level no extent is read any more, and one list will do
+        for old, new in zip(lists if depth < len(levels) else lists[:1], moved):
             side = goes_left.take(old)
             old.take(np.flatnonzero(side), out=new[:total], mode="clip")
             old.take(np.flatnonzero(~side), out=new[total:], mode="clip")
         lists, moved = moved, lists
+    return _leaf_order(lists[0], *leaves)
 
 
 def _extent(values, points, starts, counts):
@@ -75,6 +73,10 @@ def _extent(values, points, starts, counts):
 
 def _leaf_order(points, counts, places):
     """Stretches moved to their places in the leaf order, the points inside each in ascending order."""
+    if len(places) == len(points):
+        order = np.empty_like(points)
+        order[places] = points
+        return order
     packed = (np.repeat(places, counts) << 32) | points
     packed.sort()
     return packed & 0xFFFFFFFF
@@ -118,14 +120,8 @@ def partition_torch(positions, layout, stop):
         lists = lists.gather(1, sample[lists].sort(dim=1, stable=True).indices)
     place = torch.arange(size, device=device)
     goes_left = torch.empty(size, dtype=torch.bool, device=device)
-    levels = layout.levels(stop)
-    while True:
-        try:
-            level = next(levels)
-        except StopIteration as leaves:
-            counts, places = (torch.from_numpy(a).to(device) for a in leaves.value)
-            places = torch.repeat_interleave(places, counts, output_size=size)
-            return ((places << 32) | lists[0]).sort().values & 0xFFFFFFFF
+    levels, leaves = layout.splits(stop)
+    for level in levels:
         starts, counts, left = (torch.from_numpy(a).to(device) for a in level)
         extent = values.gather(1, lists[:, starts + counts - 1]) - values.gather(1, lists[:, starts])
         widest = _first_largest(extent)
@@ -135,6 +131,9 @@ def partition_torch(positions, layout, stop):
         rank = side.cumsum(dim=1)
         target = torch.where(side, rank - 1, place - rank + rank[:, -1:])
         lists = torch.empty_like(lists).scatter_(1, target, lists)
+    counts, places = (torch.from_numpy(a).to(device) for a in leaves)
+    places = torch.repeat_interleave(places, counts, output_size=size)
+    return ((places << 32) | lists[0]).sort().values & 0xFFFFFFFF
 
 
 def _first_largest(extent):
