@@ -1,6 +1,6 @@
 """What a Transformer is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite
 
 from bsaviz._checks import BsavizError
@@ -106,3 +106,11 @@ class TransformerConfig:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_settings(settings):
+    """Refuse settings that a configuration does not have."""
+    known = [field.name for field in fields(TransformerConfig)]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise BsavizError(f"unknown setting {', '.join(unknown)} of a Transformer; there are {', '.join(known)}")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bsaviz._checks import BsavizError
-from bsaviz.models.config import TransformerConfig
+from bsaviz.models.config import TransformerConfig, check_settings
 from bsaviz.models.transformer import Transformer
 
 VARIANTS = {
@@ -48,10 +48,7 @@ def configure(name, preset="small", **overrides):
     for what, value, known in (("model", name, VARIANTS), ("preset", preset, PRESETS)):
         if value not in known:
             raise BsavizError(f"unknown {what} {value!r}; there are {', '.join(known)}")
-    unknown = sorted(set(overrides) - set(TransformerConfig.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(TransformerConfig.__dataclass_fields__)
-        raise BsavizError(f"unknown setting {', '.join(unknown)} of a Transformer; there are {known}")
+    check_settings(overrides)
     return replace(TransformerConfig(), **{**PRESETS[preset], **VARIANTS[name], **overrides})
 
 

@@ -1,0 +1,208 @@
+"""Weights of the published implementation, read into our modules."""
+
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from bsaviz._checks import BsavizError
+from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention
+from bsaviz.models.config import TransformerConfig, check_settings
+from bsaviz.models.layer import attention
+from bsaviz.models.transformer import Transformer
+from bsaviz.models.upstream_config import infer_config
+
+PRESSURE_MEAN, PRESSURE_STD = -36.3099, 48.5743  # Pa; the published normalisation of ShapeNet-Car
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+
+# Upstream name -> ours, inside an attention.
+_ATTENTION_NAMES = {
+    "sigma_att": "distance_slope",
+    "position_proj": "ball_position.proj",
+    "pe_proj": "ball_position.proj",
+    "proj": "out_proj",
+    "gated_attention.to_strategy.0": "gating.proj",
+    "gated_attention.gates": "gating.weight",
+    "q_compress_mlp": "pooling.q",
+    "k_compress_mlp": "pooling.k",
+    "v_compress_mlp": "pooling.v",
+}
+_STACK_NAMES = {"embed": "embedding", "pos_enc.linear": "encoding.linear", "pred_head": "head"}
+
+
+def import_upstream(source, config=None, **settings):
+    """Weights of the published BSA code as one of our modules that reproduces its behaviour.
+
+    Parameters
+    ----------
+    source : dict, str or Path
+        A state dict; or a file: ``.safetensors``, ``.pt`` / ``.pth`` / ``.ckpt`` / ``.tar`` (read with
+        ``weights_only=True``, so that opening it runs no code) or ``.npz`` with arrays ``param/*``. State dicts may lie
+        inside ``model_state_dict`` or ``state_dict``, and names may carry ``module.`` and ``_orig_mod.``.
+    config : TransformerConfig, optional
+        The whole configuration. By default it is read off the weights' shapes and completed by `settings`.
+    **settings
+        Fields of :class:`TransformerConfig` that the weights do not tell: ``num_heads`` (of full attention),
+        ``ball_size``, ``block_size`` (with mean pooling), ``group_size``, ``top_k``, ``residual_every``,
+        ``rotation_angle``, ``group_compression``, ``coarse_scores``, ``group_selection``, ``mask_own_ball``. Unless
+        given they are the published ones.
+
+    Returns
+    -------
+    Transformer, BallSparseAttention, BallAttention or FullAttention
+        In eval mode: a whole stack, or a single attention where the weights are those of one. The ShapeNet-Car model
+        also gets the published normalisation of the pressure (Pa).
+
+    Raises
+    ------
+    BsavizError
+        When the file cannot be read, or the weights do not fit: names the missing, the unexpected and those of another
+        shape.
+    """
+    weights = ball_msa_as_ours(clean_weights(read_weights(source)))
+    single = "qkv.weight" in weights
+    config = infer_config(weights, **settings) if config is None else _overridden(config, settings)
+    module = attention(config) if single else Transformer(config)
+    load_weights(module, weights, single)
+    if not single and config.out_features == 1:
+        module.output_mean.fill_(PRESSURE_MEAN)
+        module.output_std.fill_(PRESSURE_STD)
+    return module.eval()
+
+
+def read_weights(source):
+    """A state dict from whatever holds one."""
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise BsavizError(f"there is no weights file {path}; check the path")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                names = [name for name in file.files if name.startswith("param/")]
+                return {name.removeprefix("param/"): torch.from_numpy(file[name]) for name in names}
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise BsavizError(f"{path} cannot be read as weights ({_first_line(error)}); copy it again") from error
+    except Exception as error:  # torch's unpickler refuses what is not plain tensors with an error of its own
+        raise BsavizError(
+            f"{path} holds more than tensors and is not opened, since that could run code ({_first_line(error)}); "
+            "save its state_dict() alone, e.g. as safetensors"
+        ) from error
+
+
+def clean_weights(weights):
+    """Unwrap a checkpoint and strip what compiling, wrapping and the ShapeNet-Car model put before the names."""
+    for key in _WRAPPERS:
+        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
+            weights = weights[key]
+    if not isinstance(weights, dict) or not weights or not all(isinstance(x, torch.Tensor) for x in weights.values()):
+        raise BsavizError(
+            "no state dict found: expected a dict of names and tensors, or one inside "
+            f"{' or '.join(map(repr, _WRAPPERS))}; save model.state_dict()"
+        )
+    clean = {}
+    for name, value in weights.items():
+        name = re.sub(r"(^|\.)(module|_orig_mod)(?=\.)", "", name).lstrip(".")
+        clean[name.removeprefix("main_model.")] = value
+    if any(name.startswith(("encoder.0.", "bottleneck.")) or ".BMSA." in name for name in clean):
+        raise BsavizError(
+            "these are weights of an Erwin transformer, which is not supported yet; "
+            "supported are BSA, ball and full attention layers and transformers"
+        )
+    return clean
+
+
+def ball_msa_as_ours(weights):
+    """Reorder the qkv of Erwin's ball attention, known by its ``pe_proj``, from rows (H, d, 3) to rows (3, H, d)."""
+    reordered = dict(weights)
+    for name in weights:
+        prefix, found, _ = name.rpartition("pe_proj.weight")
+        if not found:
+            continue
+        heads = weights[f"{prefix}sigma_att"].shape[1]
+        for kind in ("weight", "bias"):
+            qkv = weights[f"{prefix}qkv.{kind}"]
+            reordered[f"{prefix}qkv.{kind}"] = qkv.unflatten(0, (heads, -1, 3)).movedim(2, 0).flatten(0, 2)
+    return reordered
+
+
+def load_weights(module, weights, single):
+    """Copy cleaned upstream weights into our module, or say what does not fit."""
+    ours = module.state_dict()
+    kept = {name: value for name, value in ours.items() if name in ("output_mean", "output_std")}
+    converted = dict(kept)
+    origin = {}
+    for name, value in weights.items():
+        new = _attention_name(name) if single else _stack_name(name)
+        if new in ours:
+            converted[new] = _converted(name, value, ours[new])
+            origin[new] = name
+        elif not _unused(name, module):
+            converted[new] = value
+            origin[new] = name
+    wrong = [f"{origin[n]} is {tuple(v.shape)}, expected {tuple(ours[n].shape)}"
+             for n, v in converted.items() if n in ours and v.shape != ours[n].shape]  # fmt: skip
+    missing = sorted(set(ours) - set(converted))
+    unexpected = sorted(origin[n] for n in set(converted) - set(ours))
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        if names
+    ]
+    if problems:
+        raise BsavizError(
+            f"the weights do not fit a {type(module).__name__} of this configuration; {'; '.join(problems)}. "
+            "Give the configuration they were trained with"
+        )
+    module.load_state_dict(converted)
+
+
+def _attention_name(name):
+    for theirs, ours in _ATTENTION_NAMES.items():
+        if name == theirs or name.startswith(theirs + "."):
+            return ours + name[len(theirs) :]
+    return name
+
+
+def _stack_name(name):
+    layer = re.fullmatch(r"(layers\.\d+\.attn\.)(.+)", name)
+    if layer:
+        return layer[1] + _attention_name(layer[2])
+    for theirs, ours in _STACK_NAMES.items():
+        if name.startswith(theirs + "."):
+            return ours + name[len(theirs) :]
+    return name
+
+
+def _converted(name, value, target):
+    """Upstream keeps one-number-per-head parameters broadcastable, e.g. (1, H, 1, 1)."""
+    if name.endswith(("sigma_att", "gated_attention.gates")) and value.numel() == target.numel():
+        return value.reshape(target.shape)
+    return value
+
+
+def _unused(name, module):
+    """Parameters that upstream makes but does not read: positions of full attention, the query pooling."""
+    attentions = [m for m in module.modules() if isinstance(m, FullAttention | BallAttention | BallSparseAttention)]
+    if ".".join(name.split(".")[-2:-1]) in ("position_proj", "pe_proj"):
+        return isinstance(attentions[0], FullAttention)
+    return "q_compress_mlp." in name and "q_coarse" not in getattr(attentions[0], "pooled", ("q_coarse",))
+
+
+def _overridden(config, settings):
+    if not isinstance(config, TransformerConfig):
+        raise BsavizError(f"config must be a TransformerConfig, got {type(config).__name__}; give settings by name")
+    check_settings(settings)
+    return replace(config, **settings)
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
