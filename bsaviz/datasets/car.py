@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.datasets._sampling import collapse_faces, farthest_points
+from bsaviz.datasets._sampling import collapse_faces, farthest_points, split_long_edges
 from bsaviz.datasets._surface import cloud_normals, mesh_normals, mesh_point_areas
 
 
@@ -144,6 +144,28 @@ class Car:
             attrs={**self.attrs, "subsampled_from": self.num_points, "subsample_seed": int(seed)},
         )
 
+    def refine(self, n):
+        """The mesh with at least `n` points: long edges are halved until there are enough.
+
+        Fields are interpolated linearly. Does nothing to a cloud, or where there are enough points already.
+
+        Returns
+        -------
+        Car
+            With ``attrs["refined_from"]``. The first points are those of the file.
+        """
+        if self.faces is None or n <= self.num_points:
+            return self
+        ends, faces = split_long_edges(self.positions, self.faces, n)
+        middle = lambda values: _append_midpoints(values, ends)
+        return replace(
+            self,
+            positions=middle(self.positions),
+            faces=faces,
+            fields={key: middle(value) for key, value in self.fields.items()},
+            attrs={**self.attrs, "refined_from": self.num_points},
+        )
+
     def to_pyvista(self):
         """The car as a ``pyvista.PolyData`` with its fields as point data (a cloud gets one vertex cell a point)."""
         pyvista = require("pyvista", "view")
@@ -154,6 +176,13 @@ class Car:
         for key, value in self.fields.items():
             mesh.point_data[key] = value.copy()
         return mesh
+
+
+def _append_midpoints(values, rounds):
+    """`values` with the means of each round's pairs of points added at the end, round after round."""
+    for ends in rounds:
+        values = np.concatenate([values, values[ends].mean(axis=1).astype(values.dtype)])
+    return values
 
 
 def _checked_positions(name, positions):
