@@ -1,1 +1,38 @@
+"""Pictures of receptive fields, gates and cars: stills, pages for a browser, glTF and VTK files.
 
+Everything works with no display, and no window opens unless `show` is called. The functions take the datasets of
+`bsaviz.fields`; the same are methods of ``dataset.bsa``.
+"""
+
+from bsaviz.view.branches import COLOURS
+from bsaviz.view.camera import CAMERAS
+from bsaviz.view.car import car_figure
+from bsaviz.view.display import show
+from bsaviz.view.drawing import scene as _draw
+from bsaviz.view.files import save_vtp, write_still
+from bsaviz.view.glb import export_glb
+from bsaviz.view.page import export_html
+from bsaviz.view.panels import picture
+
+__all__ = [
+    "CAMERAS",
+    "COLOURS",
+    "car_figure",
+    "export_glb",
+    "export_html",
+    "picture",
+    "save_vtp",
+    "scene",
+    "screenshot",
+    "show",
+]
+
+
+def scene(ds, *, camera="auto", window_size=None, **choice):
+    """pyvista plotter of a dataset's panels; see ``dataset.bsa`` for the arguments."""
+    return _draw(picture(ds, **choice), camera=camera, window_size=window_size)
+
+
+def screenshot(ds, path, *, camera="auto", window_size=None, **choice):
+    """Write a still of a dataset's panels; see ``dataset.bsa`` for the arguments. Returns the path."""
+    return write_still(picture(ds, **choice), path, camera=camera, window_size=window_size)
