@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from bsaviz._checks import BsavizError
@@ -102,12 +103,22 @@ class BallTree:
         batch, points = inputs.checked_batch(batch, len(positions), positions.device)
 
         layout = Layout.of(points, ball_size, block_size, padding)
-        leaves = partition(positions.detach(), layout, stop=1)
-        order = leaves[_tensor(layout.fill(), leaves)]
-        mask = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
-        mask.view(-1)[_tensor(layout.real_slots(), leaves)] = True
-        tree = cls(order, mask, positions[order], ball_size, block_size, 0.0, None, len(positions), batch)
-        return tree if angle == 0 else replace(tree, angle=angle, rotation=_rotation(tree, layout, angle, rotate_to))
+        columns = _columns(positions)
+        leaves = partition(columns, layout)
+        order = leaves[_beside(layout.fill(), leaves)]
+        rotation = _rotation(columns, order, layout, angle, rotate_to) if angle else None
+        order = torch.as_tensor(order)
+        return cls(
+            order=order,
+            mask=torch.from_numpy(layout.mask()).to(order.device),
+            positions=_rows(positions, order),
+            ball_size=ball_size,
+            block_size=block_size,
+            angle=angle,
+            rotation=rotation,
+            num_points=len(positions),
+            batch=batch,
+        )
 
     @classmethod
     def from_arrays(cls, order, mask, positions, *, ball_size, block_size, rotation=None, angle=45.0):
@@ -232,19 +243,33 @@ class BallTree:
         return replace(self, **{name: v.to(device) for name, v in values.items() if isinstance(v, torch.Tensor)})
 
 
-def _rotation(tree, layout, angle, rotate_to):
+def _rotation(columns, order, layout, angle, rotate_to):
     """Slot of the main tree for each slot of the rotated tree, (B, N)."""
     if rotate_to == "ball":
-        layout, stop, moving = layout.all_slots_real(), tree.ball_size, layout.owned_slots()
+        slots, split, stop = layout.owned_slots(), layout.all_slots_real(), layout.ball_size
     else:
-        stop, moving = tree.block_size, layout.real_slots()
-    moving = _tensor(moving, tree.order)
-    turned = rotate(tree.positions.detach().flatten(0, 1)[moving], angle)
-    batch, slots = tree.order.shape
-    rotation = torch.arange(batch * slots, device=moving.device)
-    rotation[moving] = moving[partition(turned, layout, stop)]
-    return rotation.view(batch, slots) % slots
+        slots, split, stop = layout.real_slots(), layout, layout.block_size
+    slots = _beside(slots, order)
+    held = order.reshape(-1)[slots]
+    places = partition(rotate([column[held] for column in columns], angle), split, stop)
+    rotation = _beside(np.arange(order.shape[0] * order.shape[1]), order)
+    rotation[slots] = slots[places]
+    return torch.as_tensor(rotation.reshape(order.shape) % order.shape[1])
 
 
-def _tensor(array, like):
-    return torch.from_numpy(array).to(like.device)
+def _columns(positions):
+    """Coordinates along each axis, to be worked on by numpy on the CPU and by torch elsewhere."""
+    columns = positions.detach().T
+    return np.ascontiguousarray(columns.numpy()) if positions.device.type == "cpu" else columns.contiguous()
+
+
+def _beside(array, other):
+    """A numpy array where `other` is: itself, or a tensor on the device of `other`."""
+    return array if isinstance(other, np.ndarray) else torch.from_numpy(array).to(other.device)
+
+
+def _rows(x, index):
+    """``x[index]``; by numpy where that will do, since it does not wait for torch's pool of threads."""
+    if x.requires_grad or x.device.type != "cpu":
+        return x[index]
+    return torch.from_numpy(x.numpy().take(index.numpy(), axis=0))

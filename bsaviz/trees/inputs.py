@@ -2,6 +2,7 @@
 
 import numbers
 
+import numpy as np
 import torch
 
 from bsaviz._checks import BsavizError
@@ -30,9 +31,9 @@ def checked_positions(positions, device=None):
         positions = _moved(positions, device)
     if positions.dtype != torch.float64:
         positions = positions.float()
-    finite = positions.detach().isfinite().all(dim=1)
-    if not finite.all():
-        bad = (~finite).nonzero()[:, 0]
+    values = positions.detach()
+    if not (np.isfinite(values.numpy()) if values.device.type == "cpu" else values.isfinite()).all():
+        bad = (~values.isfinite().all(dim=1)).nonzero()[:, 0]
         raise BsavizError(
             f"positions must be finite, but {len(bad)} of {len(positions)} points are NaN or infinite, the first at "
             f"index {int(bad[0])}; remove them or repair the file they came from"

@@ -81,6 +81,12 @@ class Layout:
         sample = np.repeat(np.arange(self.points.size), self.slots)
         return np.arange(sample.size) - (self.slots.cumsum() - self.slots)[sample] + sample * self.width
 
+    def mask(self):
+        """True in the slots of real points, (B, N)."""
+        mask = np.zeros((self.points.size, self.width), dtype=bool)
+        mask.reshape(-1)[self.real_slots()] = True
+        return mask
+
     def fill(self):
         """Place in the leaf order of the point that each slot holds, (B, N) int64; a padding slot repeats a neighbour.
 

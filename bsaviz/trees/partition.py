@@ -12,37 +12,34 @@ import numpy as np
 import torch
 
 
-def partition(positions, layout, stop):
+def partition(columns, layout, stop=None):
     """Leaf order of the points.
 
     Parameters
     ----------
-    positions : (P, D) tensor, float32 or float64
-        Points of all samples, one sample after the other.
+    columns : D numpy arrays or tensors of shape (P,), float32 or float64
+        The points' coordinates along each axis, one sample after the other. numpy works on arrays, torch on tensors.
     layout : Layout
         Its samples have the sizes of these.
-    stop : int
-        Slots of a node that is not split further; inside such a node points keep their order.
+    stop : int, optional
+        Slots of a node that is not split further; inside it points keep their order. Default: down to single slots.
 
     Returns
     -------
-    (P,) int64 tensor
-        Index of the point at each place of the leaf order, on the device of `positions`.
+    (P,) int64 array or tensor
+        Index of the point at each place of the leaf order.
     """
-    if positions.device.type == "cpu":
-        return torch.from_numpy(partition_numpy(positions.numpy(), layout, stop))
-    return partition_torch(positions, layout, stop)
+    return (partition_numpy if isinstance(columns[0], np.ndarray) else partition_torch)(columns, layout, stop)
 
 
-def partition_numpy(positions, layout, stop):
+def partition_numpy(columns, layout, stop=None):
     """`partition` of numpy arrays."""
-    # + 0.0 turns -0.0 into 0.0, its equal
-    values = [np.ascontiguousarray(column) + positions.dtype.type(0) for column in positions.T]
+    values = [np.ascontiguousarray(column) + column.dtype.type(0) for column in columns]  # + 0 makes -0 its equal, 0
     lists = np.stack([_sorted_inside_samples(column, layout.points) for column in values])
     moved = np.empty_like(lists)
-    size = len(positions)
+    size = lists.shape[1]
     goes_left = np.empty(size, dtype=bool)
-    levels, leaves = layout.splits(stop)
+    levels, leaves = layout.splits(stop or 2)
     for depth, (starts, counts, left) in enumerate(levels, start=1):
         widest = np.zeros(len(starts), dtype=np.int64)
         largest = _extent(values[0], lists[0], starts, counts)
@@ -63,7 +60,10 @@ def partition_numpy(positions, layout, stop):
             old.take(np.flatnonzero(side), out=new[:total], mode="clip")
             old.take(np.flatnonzero(~side), out=new[total:], mode="clip")
         lists, moved = moved, lists
-    return _leaf_order(lists[0], *leaves)
+    packed = (np.repeat(leaves.places, leaves.counts) << 32) | lists[0]
+    packed.sort()
+    order = packed & 0xFFFFFFFF
+    return order if stop else _pairs_along_widest(order, values, leaves.places[leaves.counts == 2], np.where)
 
 
 def _extent(values, points, starts, counts):
@@ -71,15 +71,15 @@ def _extent(values, points, starts, counts):
     return values.take(points.take(starts + counts - 1)) - values.take(points.take(starts))
 
 
-def _leaf_order(points, counts, places):
-    """Stretches moved to their places in the leaf order, the points inside each in ascending order."""
-    if len(places) == len(points):
-        order = np.empty_like(points)
-        order[places] = points
-        return order
-    packed = (np.repeat(places, counts) << 32) | points
-    packed.sort()
-    return packed & 0xFFFFFFFF
+def _pairs_along_widest(order, values, places, where):
+    """The last split, of nodes with two points: there the extent is a difference and no list is needed."""
+    first, second = order[places], order[places + 1]
+    along = values[0][second] - values[0][first]
+    for column in values[1:]:
+        difference = column[second] - column[first]
+        along = where(abs(difference) > abs(along), difference, along)
+    order[places], order[places + 1] = where(along < 0, second, first), where(along < 0, first, second)
+    return order
 
 
 def _sorted_inside_samples(values, points):
@@ -109,10 +109,10 @@ def _argsort(keys):
     return packed & 0xFFFFFFFF
 
 
-def partition_torch(positions, layout, stop):
+def partition_torch(columns, layout, stop=None):
     """`partition` of tensors on any device."""
-    device, size = positions.device, len(positions)
-    values = positions.T.contiguous() + 0.0
+    values = torch.stack(tuple(columns)) + 0.0
+    device, size = values.device, values.shape[1]
     lists = values.sort(dim=1, stable=True).indices
     if len(layout.points) > 1:
         points = torch.as_tensor(layout.points, device=device)
@@ -120,7 +120,7 @@ def partition_torch(positions, layout, stop):
         lists = lists.gather(1, sample[lists].sort(dim=1, stable=True).indices)
     place = torch.arange(size, device=device)
     goes_left = torch.empty(size, dtype=torch.bool, device=device)
-    levels, leaves = layout.splits(stop)
+    levels, leaves = layout.splits(stop or 2)
     for level in levels:
         starts, counts, left = (torch.from_numpy(a).to(device) for a in level)
         extent = values.gather(1, lists[:, starts + counts - 1]) - values.gather(1, lists[:, starts])
@@ -132,8 +132,12 @@ def partition_torch(positions, layout, stop):
         target = torch.where(side, rank - 1, place - rank + rank[:, -1:])
         lists = torch.empty_like(lists).scatter_(1, target, lists)
     counts, places = (torch.from_numpy(a).to(device) for a in leaves)
-    places = torch.repeat_interleave(places, counts, output_size=size)
-    return ((places << 32) | lists[0]).sort().values & 0xFFFFFFFF
+    packed = (torch.repeat_interleave(places, counts, output_size=size) << 32) | lists[0]
+    order = packed.sort().values & 0xFFFFFFFF
+    if stop:
+        return order
+    pairs = torch.from_numpy(leaves.places[leaves.counts == 2]).to(device)
+    return _pairs_along_widest(order, values, pairs, torch.where)
 
 
 def _first_largest(extent):

@@ -34,17 +34,12 @@ def rotation_matrix(angle, dim):
     return (about_z @ about_y @ about_x).tolist()
 
 
-def rotate(positions, angle):
-    """Positions (..., D) times the rotation matrix.
+def rotate(columns, angle):
+    """Coordinates of the turned points along each axis, from those of the points (D arrays or tensors).
 
     Products and sums are taken one by one: a matrix product may round differently from device to device, and with it
     the tree.
     """
-    matrix = rotation_matrix(angle, positions.shape[-1])
-    columns = []
-    for j in range(positions.shape[-1]):
-        column = positions[..., 0] * matrix[0][j]
-        for i in range(1, positions.shape[-1]):
-            column = column + positions[..., i] * matrix[i][j]
-        columns.append(column)
-    return torch.stack(columns, dim=-1)
+    dim = len(columns)
+    matrix = rotation_matrix(angle, dim)
+    return [sum(columns[i] * matrix[i][j] for i in range(dim)) for j in range(dim)]
