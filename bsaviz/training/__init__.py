@@ -1,1 +1,18 @@
+"""One readable training loop, its checkpoints and its metrics."""
 
+from bsaviz.training.checkpoint import checkpoint_info, load_model, packaged_model, save_model
+from bsaviz.training.config import TrainConfig, pick_device
+from bsaviz.training.loop import TrainResult, train
+from bsaviz.training.metrics import evaluate
+
+__all__ = [
+    "TrainConfig",
+    "TrainResult",
+    "checkpoint_info",
+    "evaluate",
+    "load_model",
+    "packaged_model",
+    "pick_device",
+    "save_model",
+    "train",
+]

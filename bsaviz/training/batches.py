@@ -1,0 +1,190 @@
+"""Cars as tensors, and how a step's cars are put together: points concatenated, trees stacked."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from bsaviz._checks import BsavizError
+from bsaviz.trees import BallTree
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One car on the device, in input order.
+
+    Attributes
+    ----------
+    name : str
+    positions : Tensor (P, 3)
+    target : Tensor (P, K)
+        In the field's own units.
+    features : Tensor (P, F) or None
+    areas : Tensor (P,)
+        Surface each point stands for.
+    tree : BallTree or None
+        Built once; None for a random subset, whose tree is built with its batch.
+    """
+
+    name: str
+    positions: torch.Tensor
+    target: torch.Tensor
+    features: torch.Tensor | None
+    areas: torch.Tensor
+    tree: BallTree | None = None
+
+    def subset(self, num_points, generator):
+        """A random subset of the points (numpy `generator`), without a tree; the sample itself where it has no more."""
+        if num_points >= len(self.positions):
+            return self
+        keep = torch.from_numpy(generator.choice(len(self.positions), num_points, replace=False))
+        keep = keep.to(self.positions.device)
+        features = None if self.features is None else self.features[keep]
+        return Sample(self.name, self.positions[keep], self.target[keep], features, self.areas[keep])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Points of several cars, concatenated, and the tree over them: the arguments of a forward, and its target."""
+
+    positions: torch.Tensor
+    target: torch.Tensor
+    features: torch.Tensor | None
+    batch: torch.Tensor
+    tree: BallTree
+
+
+def samples_of(cars, model, config, device, num_points=None):
+    """Turn cars into samples with the target and features of `config`.
+
+    Parameters
+    ----------
+    cars : sequence of Car
+    model : Transformer
+        Its input and output widths are checked against the cars'.
+    config : TrainConfig
+    device : torch.device
+    num_points : int, optional
+        First take an evenly spread subset of so many points of each car.
+
+    Raises
+    ------
+    BsavizError
+        When a car lacks the target or a feature, holds NaN there, or has another number of columns than the model.
+    """
+    cars = [car if num_points is None else car.subsample(num_points, seed=config.seed) for car in cars]
+    samples = []
+    for car in cars:
+        target = _columns(car, config.target)
+        features = [_columns(car, name) for name in config.features]
+        _check_width(car, f"target {config.target!r}", target.shape[1], "out_features", model.config.out_features)
+        width = sum(part.shape[1] for part in features)
+        _check_width(car, f"features {config.features}", width, "in_features", model.config.in_features)
+        tensor = lambda array: torch.as_tensor(np.ascontiguousarray(array, np.float32)).to(device)
+        features = tensor(np.concatenate(features, axis=1)) if features else None
+        samples.append(Sample(car.name, tensor(car.positions), tensor(target), features, tensor(car.point_areas)))
+    return samples
+
+
+def with_trees(samples, model):
+    """The same samples, each with the tree that `model` would build for it alone."""
+    built = lambda sample: model.tree(sample.positions) if sample.tree is None else sample.tree
+    return [replace(sample, tree=built(sample)) for sample in samples]
+
+
+def collate(samples, model):
+    """Concatenate samples; stack their trees, or build one over all where a sample has none."""
+    join = lambda parts: torch.cat(list(parts))
+    sizes = torch.tensor([len(sample.positions) for sample in samples])
+    batch = torch.repeat_interleave(torch.arange(len(samples)), sizes).to(samples[0].positions.device)
+    positions = join(sample.positions for sample in samples)
+    trees = [sample.tree for sample in samples]
+    return Batch(
+        positions=positions,
+        target=join(sample.target for sample in samples),
+        features=None if samples[0].features is None else join(sample.features for sample in samples),
+        batch=batch,
+        tree=model.tree(positions, batch) if None in trees else stack_trees(trees, batch),
+    )
+
+
+def stack_trees(trees, batch):
+    """One tree over a batch from the trees of its samples: the tree that building it over the batch gives.
+
+    Parameters
+    ----------
+    trees : sequence of BallTree
+        Each over one sample.
+    batch : Tensor (P,) int64
+        Sample of each point of the batch.
+    """
+    width = max(tree.order.shape[1] for tree in trees)
+    trees = [_widened(tree, width) for tree in trees]
+    starts = np.cumsum([0, *(tree.num_points for tree in trees[:-1])]).tolist()
+    stacked = lambda name: torch.cat([getattr(tree, name) for tree in trees])
+    return replace(
+        trees[0],
+        order=torch.cat([tree.order + start for tree, start in zip(trees, starts)]),
+        mask=stacked("mask"),
+        positions=stacked("positions"),
+        rotation=None if trees[0].rotation is None else stacked("rotation"),
+        num_points=sum(tree.num_points for tree in trees),
+        batch=batch,
+    )
+
+
+def _widened(tree, width):
+    """A tree of one sample with empty balls at its end, up to `width` slots; they repeat its last point."""
+    extra = width - tree.order.shape[1]
+    if extra == 0:
+        return tree
+    repeat = lambda rows: torch.cat([rows, rows[:, -1:].expand(-1, extra, *rows.shape[2:])], dim=1)
+    rotation = tree.rotation
+    if rotation is not None:
+        stay = torch.arange(width - extra, width, device=rotation.device)[None]
+        rotation = torch.cat([rotation, stay], dim=1)
+    mask = torch.cat([tree.mask, tree.mask.new_zeros(1, extra)], dim=1)
+    return replace(tree, order=repeat(tree.order), mask=mask, positions=repeat(tree.positions), rotation=rotation)
+
+
+def cars_of_step(step, num_cars, batch_size, seed):
+    """Which cars a step sees, and the numpy generator of what it draws: functions of the step alone.
+
+    Every car comes once before any comes again; each pass has its own order. That nothing is carried from step to step
+    is what lets a resumed run see exactly the cars that an unbroken one sees.
+    """
+    batch_size = min(batch_size, num_cars)
+    places = range(step * batch_size, (step + 1) * batch_size)
+    order = lambda turn: np.random.default_rng((seed, 0, turn)).permutation(num_cars)
+    orders = {turn: order(turn) for turn in {place // num_cars for place in places}}
+    chosen = [int(orders[place // num_cars][place % num_cars]) for place in places]
+    return chosen, np.random.default_rng((seed, 1, step))
+
+
+def _columns(car, name):
+    """A field of a car as (P, k) float32."""
+    if name == "normals":
+        values = car.normals
+    elif name == "pressure":
+        values = car.pressure
+    elif name in car.fields:
+        values = car.fields[name]
+    else:
+        there = ", ".join(sorted(car.fields)) or "none"
+        raise BsavizError(
+            f"car {car.name!r} has no field {name!r} (its fields: {there}); choose one of them, or 'normals'"
+        )
+    values = np.asarray(values, np.float32)
+    if not np.isfinite(values).all():
+        raise BsavizError(
+            f"car {car.name!r}: field {name!r} holds NaN or infinite values; repair the file or leave the car out"
+        )
+    return values.reshape(len(values), -1)
+
+
+def _check_width(car, what, came, setting, wanted):
+    if came != wanted:
+        raise BsavizError(
+            f"car {car.name!r}: {what} has {came} columns, but the model was built with {setting}={wanted}; "
+            f"build it with {setting}={came}, or choose other fields"
+        )

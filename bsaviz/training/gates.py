@@ -1,0 +1,35 @@
+"""How much of each branch a model takes, followed while it trains."""
+
+from contextlib import ExitStack
+
+import torch
+
+from bsaviz.attention import ProbePoint
+
+
+@torch.no_grad()
+def mean_gates(model, sample):
+    """Mean gate of each layer, head and branch over the points of one sample.
+
+    Parameters
+    ----------
+    model : Transformer
+    sample : Sample
+        With its tree.
+
+    Returns
+    -------
+    Tensor (L, H, 3) or None
+        Branches in the order ball, compression, selection; None for a model without gates.
+    """
+    points = [getattr(layer.attn, "gate", None) for layer in model.layers]
+    if not all(isinstance(point, ProbePoint) for point in points):
+        return None
+    seen = []
+    with ExitStack() as hooks:
+        for point in points:
+            hooks.callback(point.register_forward_hook(lambda module, inputs, gate: seen.append(gate)).remove)
+        model(sample.positions, sample.features, tree=sample.tree)
+    trees = [sample.tree, sample.tree.rotated if model.config.rotates else sample.tree]
+    masks = [trees[layer % 2].mask[0] for layer in range(len(seen))]  # odd layers see the rotated order
+    return torch.stack([gate[0][:, mask].mean(dim=1) for gate, mask in zip(seen, masks)])

@@ -1,0 +1,216 @@
+"""The training loop, whole: cars in, a trained model and its history out."""
+
+import math
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from tqdm.auto import tqdm
+
+from bsaviz._checks import BsavizError
+from bsaviz.training.batches import cars_of_step, collate, samples_of, with_trees
+from bsaviz.training.checkpoint import save_model
+from bsaviz.training.config import TrainConfig, pick_device
+from bsaviz.training.gates import mean_gates
+from bsaviz.training.history import History
+from bsaviz.training.interrupt import Interrupt
+from bsaviz.training.metrics import checked_cars, error_units, measure, metrics_dataset
+from bsaviz.training.pairs import check_writable
+from bsaviz.training.state import Run, load_state, save_state
+
+LOOK = 10  # steps between looks at the loss: a look waits for the GPU
+
+
+class TrainResult(NamedTuple):
+    """What :func:`train` gives back.
+
+    Attributes
+    ----------
+    history : xarray.Dataset
+        ``loss``, ``learning_rate`` and ``elapsed`` along dim ``step``; with ``eval_every`` also the test errors along
+        ``eval_step`` and, of a model with gates, ``gate`` (eval_step, layer, head, branch).
+    metrics : xarray.Dataset
+        :func:`bsaviz.training.evaluate` on the test cars, or on the training cars where there are none
+        (``attrs["split"]`` says which).
+    stopped : bool
+        True when it was stopped before its last step.
+    """
+
+    history: xr.Dataset
+    metrics: xr.Dataset
+    stopped: bool
+
+
+def train(model, train_cars, test_cars=None, config=None, *, progress=True, checkpoint=None, resume=None,
+          should_stop=None, meta=None):
+    """Train a model on cars: AdamW on the mean squared error of the normalised target.
+
+    The target is normalised by its mean and standard deviation over the points of the training cars; they are kept in
+    the model (``output_mean``, ``output_std``), so that :meth:`Transformer.predict` answers in the field's units. The
+    model is moved to the device and trained in place; it is left in eval mode. The global generators of python, numpy
+    and torch are seeded. On the CPU, a resumed run gives bit for bit what an unbroken one gives.
+
+    Parameters
+    ----------
+    model : Transformer
+    train_cars, test_cars : sequence of Car
+    config : TrainConfig, optional
+    progress : bool
+        Show a bar with the loss and the time left.
+    checkpoint : str or Path, optional
+        Where to write ``x.safetensors`` + ``x.json`` (the model) and ``x.train.safetensors`` + ``x.train.json`` (what
+        a resumed run needs): every ``checkpoint_every`` steps, at a stop and at the end.
+    resume : str or Path, optional
+        Checkpoint of the run to go on with. The model, the cars and the settings must be the same.
+    should_stop : callable, optional
+        Asked before each step; a true answer ends the run. So does Ctrl-C (a notebook's Stop): the step under way is
+        finished, the checkpoint written, and the result returned. A second Ctrl-C interrupts at once.
+    meta : dict, optional
+        Further entries for the ``meta`` of the checkpoint's JSON, e.g. the command.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    BsavizError
+        For cars that do not fit the model, a state that does not fit the run, a checkpoint that cannot be written
+        (found out before the first step), and a loss that is no longer finite.
+    """
+    config = config or TrainConfig()
+    train_cars = checked_cars("train_cars", train_cars)
+    test_cars = checked_cars("test_cars", test_cars) if test_cars is not None else []
+    error_units(train_cars + test_cars, config.target)
+    if checkpoint is not None:
+        check_writable(checkpoint)
+
+    device = pick_device(config.device)
+    seed_everything(config.seed)
+    model.to(device).train()
+    once = config.draw == "once" or config.num_points is None
+    samples = samples_of(train_cars, model, config, device, config.num_points if once else None)
+    samples = with_trees(samples, model) if once else samples
+    tests = with_trees(samples_of(test_cars, model, config, device), model)
+    watched = with_trees(samples[:1], model)[0]  # the car whose gates are followed
+    run = new_run(model, samples, config, device)
+    if resume is not None:
+        load_state(run, config, resume)
+
+    def save():
+        if checkpoint is None:
+            return
+        what = {"training": asdict(config), "step": run.step, "train_cars": len(samples), "target": config.target,
+                "units": error_units(train_cars, config.target)["mae_area"]}
+        with averaged(run):
+            save_model(model, checkpoint, what | dict(meta or {}))
+        save_state(run, config, checkpoint)
+
+    def look():
+        loss = run.history.loss[run.step - 1].item()
+        if not math.isfinite(loss):
+            raise BsavizError(f"the loss is {loss} at step {run.step}; lower learning_rate, or raise warmup")
+        bar.set_postfix(loss=f"{loss:.4f}")
+
+    def follow():
+        with averaged(run):
+            errors = measure(model, tests) if tests else {}
+            run.history.measure(run.step, {name: np.mean(errors[name]) for name in errors}, mean_gates(model, watched))
+
+    started = time.perf_counter() - (run.history.elapsed[run.step - 1].item() if run.step else 0)
+    stopped = False
+    bar = tqdm(initial=run.step, total=config.steps, desc="training", unit="step", disable=not progress)
+    with Interrupt() as interrupt, bar:
+        if config.eval_every and run.step == 0:
+            follow()
+        while run.step < config.steps:
+            if stopped := bool(interrupt.came or (should_stop is not None and should_stop())):
+                break
+            chosen, generator = cars_of_step(run.step, len(samples), config.batch_size, config.seed)
+            drawn = [samples[i] if once else samples[i].subset(config.num_points, generator) for i in chosen]
+            batch = collate(drawn, model)
+
+            with torch.autocast("cuda", torch.bfloat16, enabled=config.bf16 and device.type == "cuda"):
+                out = model(batch.positions, batch.features, batch=batch.batch, tree=batch.tree)
+            loss = F.mse_loss(out.float(), (batch.target - model.output_mean) / model.output_std)
+            run.optimiser.zero_grad()
+            loss.backward()
+            if config.clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            for group in run.optimiser.param_groups:
+                group["lr"] = config.learning_rate_at(run.step)
+            run.optimiser.step()
+            if run.average is not None:
+                update_average(run.average, model, min(config.ema, (1 + run.step) / (10 + run.step)))
+
+            run.history.note(run.step, loss, time.perf_counter() - started)
+            run.step += 1
+            bar.update()
+            if run.step % LOOK == 0 or run.step == config.steps:
+                look()
+            if config.eval_every and run.step % config.eval_every == 0:
+                follow()
+            if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < config.steps:
+                look()
+                save()
+        if run.step:
+            look()
+        save()
+
+    if run.average is not None:
+        model.load_state_dict(run.average, strict=False)
+    model.eval()
+    history = run.history.dataset(run.step, train_cars + test_cars, model, config)
+    measured = measure(model, tests or with_trees(samples, model), progress)
+    metrics = metrics_dataset(measured, test_cars or train_cars, model, config, device)
+    return TrainResult(history, metrics.assign_attrs(split="test" if tests else "train", steps=run.step), stopped)
+
+
+def seed_everything(seed):
+    """Seed the global generators of python, numpy and torch (CPU and CUDA)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  code under a model may draw from the global generator
+    torch.manual_seed(seed)
+
+
+def new_run(model, samples, config, device):
+    """A run at step 0; the normalisation of the targets goes into the model's buffers."""
+    targets = torch.cat([sample.target for sample in samples]).double()
+    std, mean = torch.std_mean(targets, dim=0, correction=0)
+    model.output_mean.copy_(mean)
+    model.output_std.copy_(torch.where(std > 0, std, 1))  # a constant target is learnt as it is
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return Run(
+        model,
+        torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay),
+        {name: p.detach().clone() for name, p in model.named_parameters()} if config.ema else None,
+        History(config.steps, device),
+        cars=[[sample.name, len(sample.positions)] for sample in samples],
+    )
+
+
+def update_average(average, model, decay):
+    """Move each averaged parameter towards the model's: average <- decay * average + (1 - decay) * parameter."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            average[name].lerp_(parameter, 1 - decay)
+
+
+@contextmanager
+def averaged(run):
+    """While inside, the model's parameters are their moving averages (where the run keeps them)."""
+    if run.average is None:
+        yield
+        return
+    raw = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
+    run.model.load_state_dict(run.average, strict=False)
+    try:
+        yield
+    finally:
+        run.model.load_state_dict(raw, strict=False)
