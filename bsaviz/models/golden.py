@@ -160,7 +160,7 @@ def _compare(name, ours, expected, tolerance=TOLERANCE):
 def _compare_blocks(indices, expected):
     ours = indices.sort(-1).values.numpy()
     if ours.shape != expected.shape:
-        raise BsavizError(f"selected is {expected.shape} in the file but the model gives {ours.shape}; check its config")
+        raise BsavizError(f"selected is {expected.shape} in the file, the model gives {ours.shape}; check its config")
     differing = float((ours != np.sort(expected, -1)).any(-1).mean())
     return GoldenRow("selected blocks", differing, 0.0, differing == 0)
 

@@ -225,7 +225,8 @@ def ball_sparse_attention(
     q, k, v, gate, q_coarse, k_coarse, v_coarse = _autocast(q, k, v, gate, q_coarse, k_coarse, v_coarse)
     sizes = dict(ball_size=ball_size, block_size=block_size, group_size=group_size, top_k=top_k)
     options = dict(**sizes, **switches, mask_own_ball=mask_own_ball)
-    whole = None if return_aux else backends.fused(backend, q, **options)
+    dims = 0 if positions is None else positions.shape[2]
+    whole = None if return_aux else backends.fused(backend, q, **options, spatial_dims=dims)
     if whole is not None:
         return whole(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, **options)
     branches = _branches(

@@ -1,13 +1,16 @@
 """Which implementation runs an operator.
 
 A backend is a module with one function per operator and per backward, as listed in :mod:`bsa_kernels.ops`, and
-``unsupported(operator, q, **config) -> str | None``, which says why it cannot run a call (None: it can). "torch" is
-:mod:`bsa_kernels.eager`; "triton" is :mod:`bsa_kernels.triton`, imported when first asked for.
+``unsupported(operator, q, **config) -> str | None``, which says why it cannot run a call (None: it can); `config` holds
+the operator's sizes and switches, and ``spatial_dims`` (0 without positions). "torch" is :mod:`bsa_kernels.eager`;
+"triton" is :mod:`bsa_kernels.triton`, imported when first asked for.
 """
 
 import functools
 import importlib
 import warnings
+
+import torch
 
 from bsa_kernels import eager
 
@@ -22,11 +25,13 @@ def choose(backend, operator, q, **config):
     """
     if backend == "torch" or (backend == "auto" and not q.is_cuda):
         return eager
-    module, reason = load_triton()
-    if module is not None:
-        reason = module.unsupported(operator, q, **config)
+    reason = no_triton()
     if reason is None:
-        return module
+        from bsa_kernels import triton
+
+        reason = triton.unsupported(operator, q, **config)
+    if reason is None:
+        return triton
     if backend == "triton":
         raise ValueError(
             f"backend='triton' cannot run {operator} here: {reason}; "
@@ -38,22 +43,28 @@ def choose(backend, operator, q, **config):
 
 def fused(backend, q, **config):
     """The backend's own ``ball_sparse_attention``, or None where the operators are run one by one."""
-    if backend == "torch" or (backend == "auto" and not q.is_cuda):
+    if backend == "torch" or (backend == "auto" and not q.is_cuda) or no_triton() is not None:
         return None
-    module, _ = load_triton()
-    whole = getattr(module, "ball_sparse_attention", None)
-    if whole is None or module.unsupported("ball_sparse_attention", q, **config) is not None:
+    from bsa_kernels import triton
+
+    whole = getattr(triton, "ball_sparse_attention", None)
+    if whole is None or triton.unsupported("ball_sparse_attention", q, **config) is not None:
         return None
     return whole
 
 
+@torch.compiler.assume_constant_result  # torch.compile calls it, since it cannot trace an import that may fail
+def no_triton():
+    """Why the Triton backend cannot be imported, or None."""
+    return _import_error("bsa_kernels.triton")
+
+
 @functools.cache
-def load_triton():
-    """``(module, None)``, or ``(None, why not)``."""
+def _import_error(name):
     try:
-        return importlib.import_module("bsa_kernels.triton"), None
+        importlib.import_module(name)
     except ImportError as error:
-        return None, f"the Triton backend cannot be imported ({error})"
+        return f"the Triton backend cannot be imported ({error})"
 
 
 @functools.cache

@@ -47,6 +47,10 @@ def _lse_like(q):
     return q.new_empty(q.shape[:3], dtype=dtype)
 
 
+def _dims(positions):
+    return 0 if positions is None else positions.shape[2]
+
+
 def _empty(x):
     return x.new_empty(x.shape)
 
@@ -60,7 +64,7 @@ def ball_attention(
     ball_size: int, backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     args = q, k, v, positions, distance_slope, point_mask, ball_size
-    return _run("ball_attention", backend, args, q, ball_size=ball_size)
+    return _run("ball_attention", backend, args, q, ball_size=ball_size, spatial_dims=_dims(positions))
 
 
 @ball_attention.register_fake
@@ -75,7 +79,7 @@ def ball_attention_backward(
     out: Tensor, lse: Tensor, ball_size: int, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     args = grad_out, q, k, v, positions, distance_slope, point_mask, out, lse, ball_size
-    return _run("ball_attention_backward", backend, args, q, ball_size=ball_size)
+    return _run("ball_attention_backward", backend, args, q, ball_size=ball_size, spatial_dims=_dims(positions))
 
 
 @ball_attention_backward.register_fake
