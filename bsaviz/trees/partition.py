@@ -32,6 +32,7 @@ def partition(columns, layout, stop=None):
     return (partition_numpy if isinstance(columns[0], np.ndarray) else partition_torch)(columns, layout, stop)
 
 
+@np.errstate(over="ignore")  # an extent past the largest float is infinite, and so the widest
 def partition_numpy(columns, layout, stop=None):
     """`partition` of numpy arrays."""
     values = [np.ascontiguousarray(column) + column.dtype.type(0) for column in columns]  # + 0 makes -0 its equal, 0
