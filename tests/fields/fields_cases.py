@@ -1,0 +1,22 @@
+"""Small random models and clouds that the tests of fields share."""
+
+import numpy as np
+import torch
+
+from bsaviz.models import build
+
+SMALL = dict(dim=16, depth=2, num_heads=2, ball_size=16, block_size=4, group_size=4, top_k=2, fourier_features=8)
+
+
+def random_model(name="bsa", seed=0, scale=0.4, **overrides):
+    """A small model with every parameter drawn at random, so that no gate or coarse query is special."""
+    generator = torch.Generator().manual_seed(seed)
+    model = build(name, "tiny", **{**SMALL, **overrides})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def cloud(points=37, dims=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(points, dims)).astype(np.float32)
