@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -230,7 +231,7 @@ class BallTree:
         Nodes
         """
         slots = self.order.shape[1]
-        if size < 1 or slots % size:
+        if not isinstance(size, Integral) or size < 1 or slots % size:
             raise BsavizError(
                 f"size must divide the {slots} slots of a sample, got {size}; ball_size = {self.ball_size} and "
                 f"block_size = {self.block_size} do"

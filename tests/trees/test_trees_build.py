@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsaviz.trees import BallTree
+from bsaviz.trees import BallTree, balltree
 from bsaviz.trees.layout import Layout
 from bsaviz.trees.partition import partition_numpy, partition_torch
 from bsaviz.trees.rotation import rotate
@@ -137,6 +137,19 @@ def test_numpy_and_torch_make_the_same_tree(cloud, stop):
     assert theirs.tolist() == ours.tolist()
     turned = rotate(positions.numpy().T, 45.0)
     assert all((a == b.numpy()).all() for a, b in zip(turned, rotate(positions.T, 45.0)))
+
+
+@pytest.mark.parametrize("rotate_to", ["block", "ball"])
+def test_the_way_of_a_device_makes_the_same_tree(monkeypatch, rotate_to):
+    """Where positions are not on the CPU torch does all of it; here it is made to on the CPU."""
+    positions = torch.randn(700, 3, generator=torch.Generator().manual_seed(4))
+    batch = torch.repeat_interleave(torch.tensor([500, 200]))
+    sizes = {"ball_size": 64, "rotation_angle": 45, "rotate_to": rotate_to}
+    expected = BallTree.build(positions, batch, **sizes)
+    monkeypatch.setattr(balltree, "_columns", lambda positions: positions.detach().T)
+    tree = BallTree.build(positions, batch, **sizes)
+    for name in ("order", "mask", "positions", "rotation"):
+        assert torch.equal(getattr(tree, name), getattr(expected, name)), name
 
 
 def test_minus_zero_is_zero():
