@@ -53,8 +53,9 @@ def ball_attention(q, k, v, positions, distance_slope, point_mask, ball_size):
 def ball_attention_backward(grad_out, q, k, v, positions, distance_slope, point_mask, out, lse, ball_size):
     """Backward of ball attention: ``(grad_q, grad_k, grad_v, grad_slope)``; an empty grad_slope without a slope."""
     positions = None if positions is None else positions.float()
-    tensors = _contiguous(grad_out, q, k, v, out, lse, point_mask, positions)
-    *grads, slope = attend_backward.backward(*tensors, distance_slope, ball=ball_size)
+    grad_out, q, k, v, lse, point_mask, positions = _contiguous(grad_out, q, k, v, lse, point_mask, positions)
+    *grads, slope = attend_backward.backward(
+        grad_out, q, k, v, None, lse, point_mask, positions, distance_slope, ball=ball_size)
     return *grads, q.new_empty(0) if slope is None else slope
 
 

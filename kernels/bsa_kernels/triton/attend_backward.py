@@ -2,7 +2,8 @@
 
 `_backward_q` owns a tile of queries and loops over their keys; `_backward_kv` owns a tile of keys and loops over the
 queries that read them. Each recomputes the probabilities from the saved log-sum-exp. The gate of a branch is applied here,
-so that no gated gradient is ever stored: the gradient of a gate is sum(dout * out), and gate times that is the softmax's delta.
+so that no gated gradient is ever stored: with delta = sum(dout * out) taken before the gate, delta is the gate's own gradient
+and the gradient of a score is gate * p * (dp - delta).
 """
 
 import math
@@ -22,9 +23,9 @@ def _load_lse(Lse, rows, limit):
 
 
 @triton.jit
-def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
-                    POS_D: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr):
-    """Adds one tile of keys to dq (without the scale) and to the slope's gradient."""
+def _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope,
+                   POS_D: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr):
+    """p of one tile, and the distances (0 without a bias)."""
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
     far = 0.0
     if POS_D > 0:
@@ -33,6 +34,14 @@ def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz,
     p = tl.exp2(s - lse[:, None])
     if MASKED:
         p = tl.where(keep[None, :], p, 0.0)
+    return p, far
+
+
+@triton.jit
+def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
+                    POS_D: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr):
+    """Adds one tile of keys to dq (without the scale) and to the slope's gradient."""
+    p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
     ds = p * (dp - delta[:, None])
     if POS_D > 0:
@@ -42,29 +51,24 @@ def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz,
 
 
 @triton.jit
-def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, DGate, DSlope, NQ, NK, H, scale, out_scale,
+def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, Shift, DGate, DSlope, NQ, NK, H, scale, out_scale,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                 RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                 EVEN_K: tl.constexpr, BRANCH: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
                 STAGES: tl.constexpr):
-    """BRANCH: which column of the gate this branch is (-1: not gated). ADD: add to DQ instead of overwriting it."""
+    """BRANCH: which column of the gate this branch is (-1: not gated). ADD: add to DQ instead of overwriting it.
+
+    Out may be None where the keys divide evenly into tiles: delta is then the sum of p * dp over an extra pass, which for a
+    ball costs less than keeping its output would, and is more exact. Shift receives the log-sum-exp as exponents use it.
+    """
     head = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * BLOCK_M
     rows = first + tl.arange(0, BLOCK_M)
     K += head * NK * D
     V += head * NK * D
     q = load_rows(Q + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
-    o = load_rows(Out + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
     do = load_rows(DOut + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
     lse = _load_lse(Lse + head * NQ, rows, NQ)
-    delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
-    if BRANCH >= 0:
-        where = (head * NQ + rows) * 3 + BRANCH
-        gate = tl.load(Gate + where, mask=rows < NQ, other=0.0).to(tl.float32)
-        tl.store(DGate + where, delta.to(DGate.dtype.element_ty), mask=rows < NQ)
-        delta = delta * gate
-        do = (do.to(tl.float32) * gate[:, None]).to(q.dtype)
-    tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
     if MASKED:
         KeyMask += (head // H) * NK
     slope = 0.0
@@ -84,6 +88,24 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, D
     else:
         low = 0
         high = NK
+    delta = tl.zeros([BLOCK_M], tl.float32)
+    if Out is not None:
+        o = load_rows(Out + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
+        delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
+    else:
+        for start in tl.range(low, high, BLOCK_N, num_stages=STAGES):
+            cols = start + tl.arange(0, BLOCK_N)
+            k = load_rows(K, cols, high, D, BLOCK_D, False)
+            v = load_rows(V, cols, high, D, BLOCK_D, False)
+            keep = cols < high
+            if MASKED:
+                keep = tl.load(KeyMask + cols) != 0
+            if POS_D > 0:
+                kx, ky, kz = coordinates(Pos, cols, cols < high, POS_D)
+            p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
+            delta += tl.sum(p * tl.dot(do, tl.trans(v), input_precision=PRECISION), 1)
+    tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
+    tl.store(Shift + head * NQ + rows, lse, mask=rows < NQ)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     dslope = tl.zeros([BLOCK_M], tl.float32)
     full = high
@@ -113,6 +135,12 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, D
             dq, dslope = _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
                                          POS_D, True, PRECISION)
     dq = dq * out_scale
+    if BRANCH >= 0:
+        where = (head * NQ + rows) * 3 + BRANCH
+        gate = tl.load(Gate + where, mask=rows < NQ, other=0.0).to(tl.float32)
+        tl.store(DGate + where, delta.to(DGate.dtype.element_ty), mask=rows < NQ)
+        dq = dq * gate[:, None]
+        dslope = dslope * gate
     DQ += head * NQ * D
     if ADD:
         dq += load_rows(DQ, rows, NQ, D, BLOCK_D, not EVEN_Q).to(tl.float32)
@@ -122,7 +150,7 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, D
 
 
 @triton.jit
-def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, KeyMask, Pos, Slope, DK, DV, NQ, NK, H, scale, out_scale, part,
+def _backward_kv(Q, K, V, DOut, Shift, Delta, Gate, KeyMask, Pos, Slope, DK, DV, NQ, NK, H, scale, out_scale, part,
                  D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                  RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                  EVEN_K: tl.constexpr, BRANCH: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
@@ -156,20 +184,19 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, KeyMask, Pos, Slope, DK, DV, N
         q = load_rows(Q, rows, NQ, D, BLOCK_D, not EVEN_Q)
         do = load_rows(DOut, rows, NQ, D, BLOCK_D, not EVEN_Q)
         if EVEN_Q:
-            lse = tl.load(Lse + head * NQ + rows)
+            shift = tl.load(Shift + head * NQ + rows)
             delta = tl.load(Delta + head * NQ + rows)
         else:
-            lse = tl.load(Lse + head * NQ + rows, mask=rows < NQ, other=float("-inf"))
+            shift = tl.load(Shift + head * NQ + rows, mask=rows < NQ, other=float("inf"))
             delta = tl.load(Delta + head * NQ + rows, mask=rows < NQ, other=0.0)
-        lse = tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634)
-        if BRANCH >= 0:
-            gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
-            do = (do.to(tl.float32) * gate[:, None]).to(q.dtype)
         s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
         if POS_D > 0:
             qx, qy, qz = coordinates(Pos, rows, rows < NQ, POS_D)
             s += slope * distances(kx, ky, kz, qx, qy, qz, POS_D)
-        p = tl.exp2(s - lse[None, :])
+        p = tl.exp2(s - shift[None, :])
+        if BRANCH >= 0:  # cheaper than a gated dout, which would have to go back to shared memory
+            gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
+            p = p * gate[None, :]
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
         dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
         ds = p * (dp - delta[None, :])
@@ -212,13 +239,13 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     """Gradients of `attend.forward`: dq, dk, dv, dslope (None without a bias).
 
     With gate (B,H,N,3), dout is the gradient of the gated sum: column `branch` of gate multiplies it here, and the gate's
-    own gradient goes to the same column of dgate. dq given: the gradient is added to it in place.
+    own gradient goes to the same column of dgate. out may be None with a ball. dq given: the gradient is added to it in place.
     """
     B, H, NQ, d = q.shape
     NK = k.shape[2]
     biased = slope is not None
     query, key = configs or backward_configs(d, ball, q.dtype)
-    delta = torch.empty(B, H, NQ, dtype=torch.float32, device=q.device)
+    delta, shift = (torch.empty(B, H, NQ, dtype=torch.float32, device=q.device) for _ in range(2))
     add = dq is not None
     dq = dq if add else torch.empty_like(q)
     tiles = triton.cdiv(NQ, query[0])
@@ -228,7 +255,7 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     mask, pos = as_bytes(key_mask), positions if biased else None
     scale = 1 / math.sqrt(d)
     _backward_q[(tiles, B * H)](
-        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, dgate, dslope, NQ, NK, H, scale * LOG2E, scale,
+        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, shift, dgate, dslope, NQ, NK, H, scale * LOG2E, scale,
         BLOCK_M=query[0], BLOCK_N=query[1], EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0, ADD=add,
         STAGES=query[3], num_warps=query[2], num_stages=query[3], **common)
     pieces = pieces or pieces_of(NQ, NK, B * H, key, ball, q.device)
@@ -236,7 +263,7 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     shape, dtype = ((B, H, NK, d), k.dtype) if pieces == 1 else ((pieces, B, H, NK, d), torch.float32)
     dk, dv = (torch.empty(shape, dtype=dtype, device=q.device) for _ in range(2))
     _backward_kv[(triton.cdiv(NK, key[1]), B * H, pieces)](
-        q, k, v, dout, lse, delta, gate, mask, pos, slope, dk, dv, NQ, NK, H, scale * LOG2E, scale, part,
+        q, k, v, dout, shift, delta, gate, mask, pos, slope, dk, dv, NQ, NK, H, scale * LOG2E, scale, part,
         BLOCK_M=key[0], BLOCK_N=key[1], EVEN_Q=NQ % key[0] == 0, EVEN_K=NK % key[1] == 0,
         STAGES=key[3], num_warps=key[2], num_stages=key[3], **common)
     if pieces > 1:

@@ -1,6 +1,6 @@
 """The whole of Ball Sparse Attention as one operator: branches, gates and pooling share kernels, forward and backward.
 
-Beside the inputs, the forward keeps two tensors of the input's size (the ball branch and, ungrouped, the compression branch),
+Beside the inputs, the forward keeps one tensor of the input's size (ungrouped, the compression branch),
 the coarse tensors, the log-sum-exps and the indices. No gated branch and no branch's gradient is ever stored.
 """
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import attend, attend_backward, pool, selection, selection_backward
+from . import attend, attend_backward, coarse, pool, selection, selection_backward
 from .select import select_blocks
 
-_NAMES = ("ball_size", "block_size", "group_size", "top_k", "group_compression", "coarse_scores", "group_selection",
+NAMES = ("ball_size", "block_size", "group_size", "top_k", "group_compression", "coarse_scores", "group_selection",
           "mask_own_ball")  # fmt: skip
 
 
@@ -54,8 +54,8 @@ def fused(
     point_mask: Tensor | None, q_coarse: Tensor | None, k_coarse: Tensor | None, v_coarse: Tensor | None,
     ball_size: int, block_size: int, group_size: int, top_k: int, group_compression: bool, coarse_scores: bool,
     group_selection: bool, mask_own_ball: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """out, ball, compression, three log-sum-exps, indices, and the coarse q, k, v made here ((0,) where given)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """out, compression, three log-sum-exps, indices, and the coarse q, k, v made here ((0,) where given)."""
     group = group_size if group_selection else 1
     given = q_coarse, k_coarse, v_coarse
     q, k, v, gate, positions, q_coarse, k_coarse, v_coarse = _contiguous(
@@ -64,13 +64,19 @@ def fused(
     score_q, q_coarse, k_coarse, v_coarse = _pooled(q, k, v, point_mask, q_coarse, k_coarse, v_coarse, group,
                                                     block_size, needs_q)
     block_mask = _block_mask(point_mask, block_size)
-    compression, compression_lse = attend.forward(q_coarse if group_compression else q, k_coarse, v_coarse, block_mask)
-    indices = select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group, top_k, mask_own_ball)
+    tiles = None
+    if group_compression and score_q is q_coarse and coarse.can_scan(q_coarse, top_k):
+        compression, compression_lse, tiles = coarse.attend_and_scan(
+            q_coarse, k_coarse, v_coarse, block_mask, ball_size, block_size, mask_own_ball)
+    else:
+        queries = q_coarse if group_compression else q
+        compression, compression_lse = attend.forward(queries, k_coarse, v_coarse, block_mask)
+    indices = select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group, top_k, mask_own_ball, tiles=tiles)
     ball, ball_lse = attend.forward(q, k, v, point_mask, positions, distance_slope, ball=ball_size)
     out, selection_lse = selection.forward(q, k, v, indices, point_mask, block_size, group, gate, ball, compression,
                                            block_size if group_compression else 1)
     made = (x if own is None and x is not None else q.new_empty(0) for own, x in zip(given, (q_coarse, k_coarse, v_coarse)))
-    return out, ball, compression, ball_lse, compression_lse, selection_lse, indices, *made
+    return out, compression, ball_lse, compression_lse, selection_lse, indices, *made
 
 
 @fused.register_fake
@@ -79,21 +85,21 @@ def _(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, 
     batch, heads, n, d = q.shape
     blocks = n // block_size
     group = group_size if group_selection else 1
-    coarse = (batch, heads, blocks, d)
+    pooled = (batch, heads, blocks, d)
     lse = lambda rows: q.new_empty((batch, heads, rows), dtype=torch.float32)
     like = lambda x, shape: x.new_empty(shape)
     rows = blocks if group_compression else n
     pools_q = q_coarse is None and (group_compression or coarse_scores or group == block_size)
-    return (like(q, q.shape), like(q, q.shape), like(q, (batch, heads, rows, d)), lse(n), lse(rows), lse(n),
-            q.new_empty((batch, heads, n // group, top_k), dtype=torch.int64), like(q, coarse if pools_q else (0,)),
-            like(q, coarse if k_coarse is None else (0,)), like(q, coarse if v_coarse is None else (0,)))
+    return (like(q, q.shape), like(q, (batch, heads, rows, d)), lse(n), lse(rows), lse(n),
+            q.new_empty((batch, heads, n // group, top_k), dtype=torch.int64), like(q, pooled if pools_q else (0,)),
+            like(q, pooled if k_coarse is None else (0,)), like(q, pooled if v_coarse is None else (0,)))
 
 
 @torch.library.custom_op("bsa_kernels::fused_triton_backward", mutates_args=())
 def fused_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, positions: Tensor | None,
     distance_slope: Tensor | None, point_mask: Tensor | None, q_coarse: Tensor, k_coarse: Tensor, v_coarse: Tensor,
-    ball: Tensor, compression: Tensor, ball_lse: Tensor, compression_lse: Tensor, selection_lse: Tensor,
+    compression: Tensor, ball_lse: Tensor, compression_lse: Tensor, selection_lse: Tensor,
     indices: Tensor, block_size: int, group_size: int, ball_size: int, group_compression: bool,
     q_given: bool, k_given: bool, v_given: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
@@ -116,7 +122,7 @@ def fused_backward(
         dq, dk_coarse, dv_coarse, _ = attend_backward.backward(
             dout, q, k_coarse, v_coarse, compression, compression_lse, block_mask, gate=gate, branch=1, dgate=dgate)
     dq, dk, dv, dslope = attend_backward.backward(
-        dout, q, k, v, ball, ball_lse, point_mask, positions, distance_slope, gate, 0, ball=ball_size, dq=dq, dgate=dgate)
+        dout, q, k, v, None, ball_lse, point_mask, positions, distance_slope, gate, 0, ball=ball_size, dq=dq, dgate=dgate)
     dq, delta = selection.backward_q(
         dout, q, k, v, indices, point_mask, selection_lse, block_size, group_size, gate, 2, dq, dgate,
         None if q_given else dq_coarse, block_size)
@@ -130,9 +136,9 @@ def fused_backward(
             dk_coarse if k_given else none(), dv_coarse if v_given else none())
 
 
-def spread(coarse, point_mask, size):
+def spread(grad, point_mask, size):
     """Gradient of a masked mean over runs of `size` points."""
-    fine = coarse.repeat_interleave(size, 2)
+    fine = grad.repeat_interleave(size, 2)
     if point_mask is None:
         return fine / size
     real = point_mask.unflatten(1, (-1, size))
@@ -141,7 +147,7 @@ def spread(coarse, point_mask, size):
 
 
 @fused_backward.register_fake
-def _(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, ball, compression,
+def _(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, compression,
       ball_lse, compression_lse, selection_lse, indices, block_size, group_size, ball_size, group_compression,
       q_given, k_given, v_given):
     like = lambda x: x.new_empty(x.shape)
@@ -152,10 +158,10 @@ def _(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_co
 
 
 def _setup(ctx, inputs, output):
-    given, options = inputs[:10], dict(zip(_NAMES, inputs[10:]))
-    out, ball, compression, ball_lse, compression_lse, selection_lse, indices, *made = output
-    coarse = [x if x is not None else own for x, own in zip(given[7:], made)]
-    ctx.save_for_backward(*given[:7], *coarse, ball, compression, ball_lse, compression_lse, selection_lse, indices)
+    given, options = inputs[:10], dict(zip(NAMES, inputs[10:]))
+    out, compression, ball_lse, compression_lse, selection_lse, indices, *made = output
+    pooled = [x if x is not None else own for x, own in zip(given[7:], made)]
+    ctx.save_for_backward(*given[:7], *pooled, compression, ball_lse, compression_lse, selection_lse, indices)
     ctx.given = [x is not None for x in given[7:]]
     ctx.options = options
     ctx.mark_non_differentiable(*output[1:])
@@ -169,11 +175,11 @@ def _backward(ctx, dout, *_):
     group = options["group_size"] if options["group_selection"] else 1
     grads = fused_backward(dout, *ctx.saved_tensors, options["block_size"], group, options["ball_size"],
                            options["group_compression"], *ctx.given)
-    dq, dk, dv, dgate, dslope, *coarse = grads
+    dq, dk, dv, dgate, dslope, *dcoarse = grads
     has_slope = ctx.saved_tensors[5] is not None
     uses = (ctx.given[0] and options["group_compression"], *ctx.given[1:])
-    coarse = (x if use else None for use, x in zip(uses, coarse))
-    return dq, dk, dv, dgate, None, dslope if has_slope else None, None, *coarse, *(None,) * 8
+    dcoarse = (x if use else None for use, x in zip(uses, dcoarse))
+    return dq, dk, dv, dgate, None, dslope if has_slope else None, None, *dcoarse, *(None,) * 8
 
 
 fused.register_autograd(_backward, setup_context=_setup)
@@ -183,11 +189,11 @@ def ball_sparse_attention(q, k, v, gate, positions, distance_slope, point_mask, 
     """Gated sum of the three branches, (B,H,N,d); differentiable and traceable."""
     with torch.autocast(q.device.type, enabled=False):
         return fused(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse,
-                     *(options[name] for name in _NAMES))[0]
+                     *(options[name] for name in NAMES))[0]
 
 
 def _flops(q, args, products):
-    sizes = dict(zip(_NAMES, args))
+    sizes = dict(zip(NAMES, args))
     n, blocks = q[2], q[2] // sizes["block_size"]
     queries = blocks if sizes["group_compression"] else n
     pairs = n * (sizes["ball_size"] + sizes["top_k"] * sizes["block_size"]) + queries * blocks
@@ -196,13 +202,13 @@ def _flops(q, args, products):
 
 @register_flop_formula(torch.ops.bsa_kernels.fused_triton)
 def _forward_flops(q, k, v, gate, positions, slope, mask, q_coarse, k_coarse, v_coarse, *args, out_shape=None, **_):
-    sizes = dict(zip(_NAMES, args))
+    sizes = dict(zip(NAMES, args))
     groups = q[2] // (sizes["group_size"] if sizes["group_selection"] else 1)
     return _flops(q, args, 2) + 2 * prod(q[:2]) * groups * (q[2] // sizes["block_size"]) * q[3]
 
 
 @register_flop_formula(torch.ops.bsa_kernels.fused_triton_backward)
-def _backward_flops(dout, q, k, v, gate, positions, slope, mask, q_coarse, k_coarse, v_coarse, ball, compression,
+def _backward_flops(dout, q, k, v, gate, positions, slope, mask, q_coarse, k_coarse, v_coarse, compression,
                     ball_lse, compression_lse, selection_lse, indices, block_size, group_size, ball_size, *_args,
                     out_shape=None, **_):
     pairs = q[2] * (ball_size + indices[3] * block_size) + compression[2] * (q[2] // block_size)

@@ -12,12 +12,25 @@ import triton.language as tl
 
 from .tiles import as_bytes, block_d, load_rows
 
-TILE = 64
+TILE = 64  # of the first pass when it rides along with group compression
 NEVER = tl.constexpr(2147483647)
 
 
 @triton.jit
-def _insert(value, index, new_value, new_index):
+def tile_best(s, cols, start, low, high, ball, balls_k, OWN: tl.constexpr, TILE: tl.constexpr):
+    """Maximum of each row of a tile of scores, without the row's own ball. Blocks low..high are of the rows' balls."""
+    if OWN:
+        if (start < high) & (start + TILE > low):
+            best = tl.max(tl.where(ball[:, None] == (cols // balls_k)[None, :], float("-inf"), s), 1)
+        else:
+            best = tl.max(s, 1)
+    else:
+        best = tl.max(s, 1)
+    return best
+
+
+@triton.jit
+def insert(value, index, new_value, new_index):
     """Keep the larger value in place and hand on the smaller; an equal newcomer, of higher index, is handed on."""
     better = new_value > value
     return (tl.where(better, new_value, value), tl.where(better, new_index, index),
@@ -27,7 +40,7 @@ def _insert(value, index, new_value, new_index):
 @triton.jit
 def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
           D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr,
-          OWN: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr):
+          OWN: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr):
     """Tiles (B*H, G, KEPT) int32: the tiles of highest maximum; -1 where there are fewer that hold any block.
 
     balls_q, balls_k: groups and blocks of a ball. OWN: leave out the blocks of the group's own ball.
@@ -39,6 +52,8 @@ def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
     if MASKED:
         BlockMask += (head // H) * M
     ball = rows // balls_q
+    low = tl.program_id(0) * BLOCK_M // balls_q * balls_k
+    high = (tl.program_id(0) * BLOCK_M + BLOCK_M - 1) // balls_q * balls_k + balls_k
     none = tl.full([BLOCK_M], float("-inf"), tl.float32)
     nowhere = tl.full([BLOCK_M], -1, tl.int32)
     if KEPT == 4:  # four registers a row: the default, and the fast way
@@ -50,22 +65,20 @@ def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
         tiles = tl.zeros([BLOCK_M, KEPT], tl.int32) - 1 - slots[None, :]
     for start in tl.range(0, M, TILE, num_stages=STAGES):
         cols = start + tl.arange(0, TILE)
-        k = load_rows(K, cols, M, D, BLOCK_D, True)
+        k = load_rows(K, cols, M, D, BLOCK_D, not EVEN)
         s = tl.dot(q, tl.trans(k), input_precision="ieee")
-        keep = cols < M
-        if MASKED:
-            keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
-        if OWN:
-            s = tl.where(keep[None, :] & (ball[:, None] != (cols // balls_k)[None, :]), s, float("-inf"))
-        else:
+        if MASKED or not EVEN:
+            keep = cols < M
+            if MASKED:
+                keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
             s = tl.where(keep[None, :], s, float("-inf"))
-        best = tl.max(s, 1)
+        best = tile_best(s, cols, start, low, high, ball, balls_k, OWN, TILE)
         here = tl.full([BLOCK_M], start // TILE, tl.int32)
         if KEPT == 4:
-            v0, i0, best, here = _insert(v0, i0, best, here)
-            v1, i1, best, here = _insert(v1, i1, best, here)
-            v2, i2, best, here = _insert(v2, i2, best, here)
-            v3, i3, best, here = _insert(v3, i3, best, here)
+            v0, i0, best, here = insert(v0, i0, best, here)
+            v1, i1, best, here = insert(v1, i1, best, here)
+            v2, i2, best, here = insert(v2, i2, best, here)
+            v3, i3, best, here = insert(v3, i3, best, here)
         else:  # replace the worst kept tile: lowest maximum, then highest index
             worst = tl.min(values, 1)
             last = tl.max(tl.where(values == worst[:, None], tiles, -2147483648), 1)
@@ -113,22 +126,36 @@ def _pick(Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, balls_k,
         s = tl.where(cols == chosen, float("-inf"), s)
 
 
-def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball, config=None):
-    """Indices (B,H,G,top_k) int64 of the blocks of highest score; see the module's text."""
+def scan_config(d, kept, dtype):
+    """Rows and warps and stages of the first pass, blocks of a tile, warps and depth of the second."""
+    if kept > 8:  # many candidates: smaller tiles hold the second pass in registers
+        return 32, 4, 2, 32, 4, 8
+    if dtype == torch.float32 or block_d(d) > 64:
+        return 32, 4, 2, 64, 4, 8
+    return (128, 4, 3, 64, 1, 16) if kept == 4 else (64, 4, 3, 64, 4, 8)
+
+
+def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball, *,
+                  tiles=None, config=None):
+    """Indices (B,H,G,top_k) int64 of the blocks of highest score; see the module's text.
+
+    tiles: what the first pass would find, where another kernel has found it on its way.
+    """
     B, H, G, d = score_q.shape
     M = k_coarse.shape[2]
     score_q, k_coarse, mask = score_q.contiguous(), k_coarse.contiguous(), as_bytes(block_mask)
-    wide = block_d(d)
     kept = max(4, triton.next_power_of_2(top_k))
-    tile = TILE if kept <= 8 else 32  # many candidates: smaller tiles hold the second pass in registers
-    small = score_q.dtype == torch.float32 or kept > 8 or wide > 64
-    rows, warps, stages = config or ((32, 4, 2) if small else (64, 4, 3))
-    tiles = torch.empty(B, H, G, kept, dtype=torch.int32, device=score_q.device)
+    rows, warps, stages, tile, pick_warps, depth = config or scan_config(d, kept, score_q.dtype)
     indices = torch.empty(B, H, G, top_k, dtype=torch.int64, device=score_q.device)
-    common = dict(D=d, TILE=tile, KEPT=kept, OWN=mask_own_ball, MASKED=mask is not None)
     sizes = G, M, H, ball_size // group_size, ball_size // block_size
-    _scan[(triton.cdiv(G, rows), B * H)](score_q, k_coarse, mask, tiles, *sizes, BLOCK_D=wide, BLOCK_M=rows,
-                                         STAGES=stages, num_warps=warps, num_stages=stages, **common)
-    _pick[(G, B * H)](score_q, k_coarse, mask, tiles, indices, *sizes, CHUNK_D=16 if kept <= 4 else 8, TOP_K=top_k,
-                      num_warps=1 if kept <= 4 else 4, **common)
+    common = dict(D=d, KEPT=kept, OWN=mask_own_ball, MASKED=mask is not None)
+    if tiles is None:
+        tiles = torch.empty(B, H, G, kept, dtype=torch.int32, device=score_q.device)
+        _scan[(triton.cdiv(G, rows), B * H)](
+            score_q, k_coarse, mask, tiles, *sizes, BLOCK_D=block_d(d), BLOCK_M=rows, TILE=tile, EVEN=M % tile == 0,
+            STAGES=stages, num_warps=warps, num_stages=stages, **common)
+    else:
+        tile = TILE
+    _pick[(G, B * H)](score_q, k_coarse, mask, tiles, indices, *sizes, CHUNK_D=depth, TILE=tile, TOP_K=top_k,
+                      num_warps=pick_warps, **common)
     return indices

@@ -125,11 +125,10 @@ def _backward_q(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, DGate, DQCoa
             pull = tl.dot(p.to(k.dtype), k, pull, input_precision=PRECISION)
     if SLOTS < TOP_K:
         dq -= delta[:, None] * pull
-    if BRANCH >= 0:  # do was not gated: delta is the gate's gradient, and everything else is multiplied here
+    if BRANCH >= 0:  # delta, before the gate, is the gate's own gradient
         where = (head * N + rows) * 3 + BRANCH
         gate = tl.load(Gate + where, mask=rows < N, other=0.0).to(tl.float32)
         tl.store(DGate + where, delta.to(DGate.dtype.element_ty), mask=rows < N)
-        delta = delta * gate
         dq = dq * gate[:, None]
     tl.store(Delta + head * N + rows, delta, mask=rows < N)
     dq = dq * out_scale

@@ -58,11 +58,11 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
         lse = tl.load(Lse + head * N + rows, mask=inside, other=float("-inf"))
         lse = tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634)
         delta = tl.load(Delta + head * N + rows, mask=inside, other=0.0)
-        if BRANCH >= 0:
-            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH, mask=inside, other=0.0).to(tl.float32)
-            do = (do.to(tl.float32) * gate[:, None]).to(q.dtype)
         s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
         p = tl.exp2(s - lse[None, :])
+        if BRANCH >= 0:
+            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH, mask=inside, other=0.0).to(tl.float32)
+            p = p * gate[None, :]
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
         dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
         ds = p * (dp - delta[None, :])
@@ -88,9 +88,8 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
 
 
 def config(d, group, dtype):
-    """Slots of a round and warps: about 64 queries a round."""
-    queries = 64 if block_d(d) <= 64 and dtype != torch.float32 else 32
-    return max(1, queries // group), 1 if block_d(d) <= 32 and dtype != torch.float32 else 4
+    """Slots of a round and warps: 16 queries a round, since most blocks are chosen by few groups."""
+    return max(1, 16 // group), 1 if block_d(d) <= 32 and dtype != torch.float32 else 2
 
 
 def backward_kv(dout, q, k, v, indices, point_mask, lse, delta, block_size, group_size, gate=None, branch=-1,
@@ -103,12 +102,11 @@ def backward_kv(dout, q, k, v, indices, point_mask, lse, delta, block_size, grou
     if not add:
         dk, dv = torch.empty_like(k), torch.empty_like(v)
     entries, warps = config(d, group_size, q.dtype)
-    rows = max(entries * group_size, 16) // group_size  # at least 16 queries a round
     scale = 1 / math.sqrt(d)
     _backward_kv[(M, B * H)](
         q, k, v, dout, lse, delta, gate, as_bytes(point_mask), order, bounds, dk, dv, dk_coarse, dv_coarse,
         N, M, H, indices.shape[2] * top_k, scale * LOG2E, scale,
-        D=d, BLOCK_D=block_d(d), BLOCK=block_size, GROUP=group_size, TOP_K=top_k, ENTRIES=rows,
+        D=d, BLOCK_D=block_d(d), BLOCK=block_size, GROUP=group_size, TOP_K=top_k, ENTRIES=entries,
         ROWS=max(16, block_size), MASKED=point_mask is not None, BRANCH=branch, ADD=add,
         POOLED=dk_coarse is not None, PRECISION=precision(q.dtype), num_warps=warps)
     return dk, dv
