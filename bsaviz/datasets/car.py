@@ -50,11 +50,12 @@ class Car:
     attrs: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
-        positions = _checked_positions(self.name, self.positions)
+        who = f"car {self.name!r}" + (f" ({self.source})" if self.source else "")
+        positions = _checked_positions(who, self.positions)
         store = lambda name, value: object.__setattr__(self, name, value)
         store("positions", positions)
-        store("faces", _checked_faces(self.name, self.faces, len(positions)))
-        store("fields", {key: _checked_field(self.name, key, value, len(positions))
+        store("faces", _checked_faces(who, self.faces, len(positions)))
+        store("fields", {key: _checked_field(who, key, value, len(positions))
                          for key, value in dict(self.fields).items()})
         store("units", dict(self.units))
         store("attrs", dict(self.attrs))
@@ -185,30 +186,30 @@ def _append_midpoints(values, rounds):
     return values
 
 
-def _checked_positions(name, positions):
+def _checked_positions(who, positions):
     positions = np.asarray(positions)
     if positions.ndim != 2 or positions.shape[1] != 3:
-        raise BsavizError(f"car {name!r}: positions must have shape (points, 3), got {positions.shape}")
+        raise BsavizError(f"{who}: positions must have shape (points, 3), got {positions.shape}")
     if len(positions) == 0:
-        raise BsavizError(f"car {name!r} is empty: it has no points; check that the file holds a surface or a cloud")
+        raise BsavizError(f"{who} is empty: it has no points; check that the file holds a surface or a cloud")
     with np.errstate(over="ignore"):
         positions = np.ascontiguousarray(positions, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(bad):
         raise BsavizError(
-            f"car {name!r}: {len(bad)} of {len(positions)} positions are NaN or infinite, the first at index {bad[0]}; "
+            f"{who}: {len(bad)} of {len(positions)} positions are NaN or infinite, the first at index {bad[0]}; "
             "remove those points, or repair the file"
         )
     return positions
 
 
-def _checked_faces(name, faces, num_points):
+def _checked_faces(who, faces, num_points):
     if faces is None or np.size(faces) == 0:
         return None
     faces = np.asarray(faces)
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
         raise BsavizError(
-            f"car {name!r}: faces must be integers of shape (triangles, 3), got {faces.dtype} {faces.shape}; "
+            f"{who}: faces must be integers of shape (triangles, 3), got {faces.dtype} {faces.shape}; "
             "triangulate other polygons first"
         )
     faces = np.ascontiguousarray(faces, dtype=np.int64)
@@ -216,28 +217,28 @@ def _checked_faces(name, faces, num_points):
     if len(outside):
         first = faces[outside[0]].tolist()
         raise BsavizError(
-            f"car {name!r}: {len(outside)} of {len(faces)} faces use points that do not exist "
+            f"{who}: {len(outside)} of {len(faces)} faces use points that do not exist "
             f"(points are 0 to {num_points - 1}); the first is face {outside[0]} = {first}"
         )
     return faces
 
 
-def _checked_field(name, key, value, num_points):
+def _checked_field(who, key, value, num_points):
     value = np.asarray(value)
     if value.ndim not in (1, 2) or len(value) != num_points:
         got = len(value) if value.ndim in (1, 2) else f"an array of shape {value.shape}"
         raise BsavizError(
-            f"car {name!r}: field {key!r} must have one value (or one row) a point: expected {num_points}, got {got}"
+            f"{who}: field {key!r} must have one value (or one row) a point: expected {num_points}, got {got}"
         )
     if value.dtype.kind not in "fiub":
-        raise BsavizError(f"car {name!r}: field {key!r} must hold numbers, got {value.dtype}")
+        raise BsavizError(f"{who}: field {key!r} must hold numbers, got {value.dtype}")
     if value.dtype.kind == "f":
         value = value.astype(np.float32)
     if key == "pressure":
         bad = np.flatnonzero(~np.isfinite(value).reshape(num_points, -1).all(axis=1))
         if len(bad):
             raise BsavizError(
-                f"car {name!r}: {len(bad)} of {num_points} values of field 'pressure' are NaN or infinite, "
+                f"{who}: {len(bad)} of {num_points} values of field 'pressure' are NaN or infinite, "
                 f"the first at index {bad[0]}; repair the file or leave that field out"
             )
     return np.ascontiguousarray(value)

@@ -1,6 +1,7 @@
 """`load_car`: one door for generated cars, ShapeNet-Car, and any mesh or cloud."""
 
 import difflib
+import re
 from pathlib import Path
 
 from bsaviz._checks import BsavizError
@@ -94,8 +95,7 @@ def _from_path(path, field, frame, up, forward):
 
 def _missing(path):
     """Message for a path that does not exist, with what there is near it."""
-    kind, colon, _ = str(path).partition(":")
-    if colon and len(kind) > 1 and not path.parent.is_dir():
+    if re.match(r"[A-Za-z][\w-]+:", str(path)):
         return f"{str(path)!r} names neither a known kind of car nor a file; known are {', '.join(_KINDS)}"
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))

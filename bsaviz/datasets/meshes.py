@@ -101,6 +101,7 @@ def _arrays(mesh):
     """Points in the file's order, triangles and numeric point fields of a VTK data set."""
     if mesh.n_points and not mesh.IsA("vtkPolyData") and mesh.n_cells:
         mesh.point_data["bsaviz row"] = np.arange(mesh.n_points)
+        mesh = mesh.cast_to_unstructured_grid()  # of a structured grid VTK would repeat the points at its edges
         mesh = mesh.extract_surface(algorithm="dataset_surface", pass_pointid=False, pass_cellid=False)
     fields = {name: np.asarray(mesh.point_data[name]) for name in mesh.point_data}
     fields = {name: value for name, value in fields.items() if value.dtype.kind in "fiub"}
