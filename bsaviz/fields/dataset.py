@@ -41,12 +41,12 @@ def attributes(surface, model, tree, title):
     """Where the numbers come from, as strings and numbers: car, model, tree, device, dtype, versions."""
     weight = next(model.parameters())
     attrs = {
+        **{f"car_{name}": value for name, value in surface.attrs.items()},
         "title": title,
         "car": surface.name,
         "source": surface.source,
         "num_points": len(surface.positions),
         "car_length": surface.length,
-        **{f"car_{name}": value for name, value in surface.attrs.items()},
         **{f"model_{name}": value for name, value in dataclasses.asdict(model.config).items()},
         "model_parameters": sum(p.numel() for p in model.parameters()),
         "tree_ball_size": tree.ball_size,
@@ -58,7 +58,7 @@ def attributes(surface, model, tree, title):
         "bsaviz_version": bsaviz.__version__,
         "torch_version": torch.__version__,
     }
-    return {str(name): _plain(value) for name, value in attrs.items() if value is not None}
+    return {name.replace("/", "_"): _plain(value) for name, value in attrs.items() if value is not None}
 
 
 def save(ds, path):
@@ -81,8 +81,10 @@ def save(ds, path):
         raise BsavizError(f"save needs an xarray.Dataset, got {came}; of an array call .to_dataset(name=...)")
     deflate = {"zlib": True, "complevel": 4, "shuffle": True}
     encoding = {name: deflate for name, values in ds.data_vars.items() if values.ndim and values.dtype.kind in "fbi"}
+    # Through memory: HDF5 on a full disk fails late and in many ways, plain bytes fail at once and say why.
+    content = ds.to_netcdf(engine="h5netcdf", encoding=encoding)
     with whole_file(path) as temporary:
-        ds.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        temporary.write_bytes(content)
 
 
 def _plain(value):
