@@ -1,4 +1,10 @@
-"""``dataset.bsa``: pictures of receptive fields and of gates, as an xarray accessor. Loads no graphics until used."""
+"""``dataset.bsa``: pictures of receptive fields and of gates, as an xarray accessor.
+
+The makers of such datasets import this file, which lies below them; the pictures lie above. They are therefore found by
+name, and only when a picture is wanted: no graphics is loaded before.
+"""
+
+from importlib import import_module
 
 import xarray as xr
 
@@ -68,6 +74,4 @@ class BsaAccessor:
 
 
 def _view():
-    import bsaviz.view
-
-    return bsaviz.view
+    return import_module("bsaviz.view")

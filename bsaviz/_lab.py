@@ -36,8 +36,9 @@ def notebook_folder(target=None):
 def open_lab(port=8888, browser=True):
     """Start JupyterLab on the first notebook and wait for it; return its exit status."""
     require("jupyterlab", "notebooks")
-    command = [sys.executable, "-m", "jupyterlab", START, f"--port={port}", "--LabApp.news_url=", "--LabApp.check_for_updates_class="]
-    command[-2:] = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    # No question about news, and no look for updates: neither belongs to the work, and both ask the network.
+    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command = [sys.executable, "-m", "jupyterlab", START, f"--port={port}", *quiet]
     if not browser:
         command.append("--no-browser")
     return subprocess.call(command, cwd=notebook_folder())

@@ -28,57 +28,73 @@ def _parser():
     parser = argparse.ArgumentParser(prog="bsaviz", description="Look inside sparse attention on 3D geometry.")
     parser.add_argument("--version", action="version", version=f"bsaviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="train two small models, find a receptive field, draw and export it")
-    demo.add_argument("--out", type=Path, default=Path("outputs"), help="folder of the results (default: outputs)")
-    demo.add_argument("--car", default=None, metavar="CAR", help="car the field is drawn on (default: a packaged test car)")
-    demo.add_argument("--query", default=None, metavar="POINT", help="query: a point's index or 'x,y,z' (default: on the bonnet)")
-    demo.add_argument("--steps", type=int, default=None, help="training steps of each model (default: fits 4 minutes on 2 cores)")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    demo.set_defaults(run=_demo)
-
-    train = commands.add_parser("train", help="train a model on cars and write a checkpoint")
-    train.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="written as CHECKPOINT.safetensors + .json")
-    train.add_argument("--cars", default="generated", metavar="SET", help="'generated', 'generated:COUNT', or a ShapeNet-Car folder")
-    train.add_argument("--model", default="bsa", help="bsa, bsa-group-compression, bsa-no-group-selection, full, ball")
-    train.add_argument("--preset", default="small", help="tiny, small or published")
-    train.add_argument("--steps", type=int, default=1000)
-    train.add_argument("--batch-size", type=int, default=2, help="cars in a step")
-    train.add_argument("--num-points", type=int, default=None, help="points drawn of each car in each step (default: all)")
-    train.add_argument("--learning-rate", type=float, default=1e-3)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", default=None)
-    train.add_argument("--resume", action="store_true", help="go on from the training state beside CHECKPOINT")
-    train.set_defaults(run=_train)
-
-    for name, text, suffixes in (
-        ("field", "the receptive field of a point: what each branch reads", "html, png, glb, vtp or nc"),
-        ("gates", "how the gates weigh the branches, painted on the car", "html, png, glb, vtp or nc"),
+    for name, text, options, run in (
+        ("demo", "train two small models, find a receptive field, draw and export it", _demo_options, _demo),
+        ("train", "train a model on cars and write a checkpoint", _train_options, _train),
+        ("field", "the receptive field of a point: what each branch reads", _field_options, _field),
+        ("gates", "how the gates weigh the branches, painted on the car", _look_options, _gates),
+        ("check-golden", "compare with outputs of the published implementations", _golden_options, _check_golden),
+        ("lab", "open JupyterLab on the notebooks", _lab_options, _lab),
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--car", required=True, metavar="CAR", help="'generated:7', 'shapenet:ID', or a mesh, cloud or sample folder")
-        command.add_argument("--model", default=None, metavar="CHECKPOINT", help="default: the packaged checkpoint")
-        command.add_argument("--out", type=Path, action="append", required=True, help=f"file to write: {suffixes}; may be given several times")
-        command.add_argument("--layer", type=int, default=None, help="layer drawn (default: the last)")
-        command.add_argument("--head", type=int, default=None, help="head drawn (default: all heads together)")
-        command.add_argument("--num-points", type=int, default=None, help="subsample a larger mesh to this many points")
-        command.add_argument("--point-field", default=None, metavar="NAME", help="point field of the mesh to read as pressure")
-        command.add_argument("--device", default=None)
-        if name == "field":
-            command.add_argument("--query", required=True, metavar="POINT", help="a point's index, or 'x,y,z' for the nearest point")
-            command.add_argument("--kind", default="structural", help="structural or mass")
-        command.set_defaults(run=_field if name == "field" else _gates)
-
-    golden = commands.add_parser("check-golden", help="compare with outputs of the published implementations")
-    golden.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    golden.set_defaults(run=_check_golden)
-
-    lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
-    lab.add_argument("--no-browser", action="store_true")
-    lab.add_argument("--port", type=int, default=8888)
-    lab.set_defaults(run=_lab)
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        options(command.add_argument)
+        command.set_defaults(run=run)
     return parser
+
+
+def _demo_options(add):
+    add("--out", type=Path, default=Path("outputs"), help="folder of the results (default: outputs)")
+    add("--car", metavar="CAR", help="car the field is drawn on (default: a packaged test car)")
+    add("--query", metavar="POINT", help="a point's index, or 'x,y,z' for the nearest (default: on the bonnet)")
+    add("--steps", type=int, help="training steps of each model (default: what fits 4 minutes on 2 cores)")
+    add("--seed", type=int, default=0)
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+
+
+def _train_options(add):
+    add("--out", type=Path, required=True, metavar="CHECKPOINT", help="writes CHECKPOINT.safetensors + .json")
+    add("--cars", default="generated", metavar="SET", help="generated, generated:COUNT, or a ShapeNet-Car folder")
+    add("--model", default="bsa", help="bsa, bsa-group-compression, bsa-no-group-selection, full, ball")
+    add("--preset", default="small", help="tiny, small or published")
+    add("--steps", type=int, default=1000)
+    add("--batch-size", type=int, default=2, help="cars in a step")
+    add("--num-points", type=int, help="points drawn of each car in each step (default: all)")
+    add("--learning-rate", type=float, default=1e-3)
+    add("--warmup", type=int, default=50, help="steps over which the learning rate rises")
+    add("--ema", type=float, help="keep a moving average of the weights, e.g. 0.999")
+    add("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
+    add("--seed", type=int, default=0)
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--resume", action="store_true", help="go on from the training state beside CHECKPOINT")
+
+
+def _look_options(add):
+    add("--car", required=True, metavar="CAR", help="generated:7, shapenet:ID, or a mesh, cloud or sample folder")
+    add("--model", metavar="CHECKPOINT", help="default: the packaged checkpoint")
+    add("--out", type=Path, action="append", required=True, metavar="FILE",
+        help="file to write, ending in .html, .png, .glb, .vtp or .nc; may be given several times")  # fmt: skip
+    add("--layer", type=int, help="layer drawn (default: the last)")
+    add("--head", type=int, help="head drawn (default: all heads together)")
+    add("--num-points", type=int, help="thin a larger mesh to this many points")
+    add("--point-field", metavar="NAME", help="point field of the mesh to read as pressure")
+    add("--up", metavar="AXIS", help="axis of the mesh that points up, e.g. y (default: guessed)")
+    add("--forward", metavar="AXIS", help="axis the nose points along, e.g. -z (default: guessed)")
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+
+
+def _field_options(add):
+    _look_options(add)
+    add("--query", required=True, metavar="POINT", help="a point's index, or 'x,y,z' for the nearest point")
+    add("--kind", default="structural", help="structural (what may be read) or mass (how much is)")
+
+
+def _golden_options(add):
+    add("files", nargs="+", type=Path, metavar="FILE")
+
+
+def _lab_options(add):
+    add("--no-browser", action="store_true")
+    add("--port", type=int, default=8888)
 
 
 def _demo(arguments):
@@ -97,7 +113,7 @@ def _demo(arguments):
 def _train(arguments):
     from bsaviz.datasets import training_cars
     from bsaviz.models import build
-    from bsaviz.training import TrainConfig, save_model, train
+    from bsaviz.training import TrainConfig, train
 
     train_cars, test_cars = training_cars(arguments.cars)
     model = build(arguments.model, preset=arguments.preset)
@@ -106,15 +122,23 @@ def _train(arguments):
         batch_size=arguments.batch_size,
         num_points=arguments.num_points,
         learning_rate=arguments.learning_rate,
+        warmup=min(arguments.warmup, arguments.steps - 1),
+        ema=arguments.ema,
+        checkpoint_every=arguments.checkpoint_every,
         seed=arguments.seed,
         device=arguments.device,
     )
     checkpoint = arguments.out
-    result = train(model, train_cars, test_cars, config, checkpoint=checkpoint, resume=checkpoint if arguments.resume else None)
-    save_model(model, checkpoint, meta={"command": " ".join(["bsaviz", *sys.argv[1:]])})
+    result = train(
+        model, train_cars, test_cars, config,
+        checkpoint=checkpoint, resume=checkpoint if arguments.resume else None, meta={"command": _command(arguments)},
+    )  # fmt: skip
+    for name in ("mse", "relative_l2", "mae_area"):
+        error = result.metrics[f"mean_{name}"]
+        print(f"{error.attrs['long_name']}: {float(error):.4g} {error.attrs['units'].removesuffix('1')}")
     if result.stopped:
-        print(f"stopped early; go on with: bsaviz train --resume --out {checkpoint} ...")
-    print(f"checkpoint: {checkpoint}.safetensors")
+        print(f"stopped early; go on with: {_command(arguments)} --resume")
+    print(f"checkpoint: {checkpoint}.safetensors and {checkpoint}.json")
 
 
 def _field(arguments):
@@ -130,6 +154,14 @@ def _gates(arguments):
 
     car, model = _car_and_model(arguments)
     _write(bsaviz.gates(model, car), arguments, layer=arguments.layer, head=arguments.head)
+
+
+def _command(arguments):
+    """The training command in full, as kept in the checkpoint: every option spelled out."""
+    skipped = ("command", "run", "resume", "device", "out")
+    options = {name: value for name, value in vars(arguments).items() if name not in skipped and value is not None}
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    return " ".join(["bsaviz train", f"--out {arguments.out.name}", *words])
 
 
 def _check_golden(arguments):
@@ -158,8 +190,13 @@ def _car_and_model(arguments):
     for path in arguments.out:
         if path.suffix not in _WRITERS:
             raise BsavizError(f"--out {path}: unknown suffix {path.suffix!r}; known are {', '.join(_WRITERS)}")
-    options = {"num_points": arguments.num_points, "point_field": arguments.point_field}
-    car = load_car(arguments.car, **{name: value for name, value in options.items() if value is not None})
+    options = {
+        "num_points": arguments.num_points,
+        "field": arguments.point_field,
+        "up": arguments.up,
+        "forward": arguments.forward,
+    }
+    car = load_car(arguments.car, **options)
     path = arguments.model
     model = packaged_model(arguments.device) if path is None else load_model(path, device=arguments.device)
     print(f"{car.name}: {len(car.positions)} points; model: {path or 'packaged checkpoint'}")
@@ -185,9 +222,15 @@ _WRITERS = {
     ".html": lambda dataset, path, **drawn: dataset.bsa.export_html(path, **drawn),
     ".png": lambda dataset, path, **drawn: dataset.bsa.screenshot(path, **drawn),
     ".glb": lambda dataset, path, **drawn: dataset.bsa.export_glb(path, **drawn),
-    ".vtp": lambda dataset, path, **drawn: dataset.bsa.save_vtp(path),
-    ".nc": lambda dataset, path, **drawn: dataset.bsa.save_netcdf(path),
+    ".vtp": lambda dataset, path, kind=None, **drawn: dataset.bsa.save_vtp(path, **drawn),
+    ".nc": lambda dataset, path, **drawn: _save(dataset, path),
 }
+
+
+def _save(dataset, path):
+    from bsaviz.fields import save
+
+    save(dataset, path)
 
 
 def _write(dataset, arguments, **drawn):

@@ -1,5 +1,6 @@
 """What a model looks at: named probes, receptive fields, gates, and the numbers beside them."""
 
+from bsaviz import _accessors  # noqa: F401  (results carry `.bsa`)
 from bsaviz.fields.dataset import save
 from bsaviz.fields.gating import gates
 from bsaviz.fields.probing import POINTS, Record, probe, probe_names

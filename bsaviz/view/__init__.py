@@ -11,6 +11,7 @@ from bsaviz.view.display import show
 from bsaviz.view.drawing import scene as _draw
 from bsaviz.view.files import save_vtp, write_still
 from bsaviz.view.glb import export_glb
+from bsaviz.view.opengl import check_drawing
 from bsaviz.view.page import export_html
 from bsaviz.view.panels import picture
 
@@ -18,6 +19,7 @@ __all__ = [
     "CAMERAS",
     "COLOURS",
     "car_figure",
+    "check_drawing",
     "export_glb",
     "export_html",
     "picture",
