@@ -6,14 +6,14 @@ import torch
 def readable(trace, branch, slots):
     """Slots that a branch may read from, for each query and head.
 
-    ============== =========================================================================
-    branch         reads
-    ============== =========================================================================
-    ``ball``       the attended slots of the query's own ball, in this layer's (rotated) tree
-    ``compression``every attended slot (also under group compression)
-    ``selection``  the attended slots of the blocks that the query's group chose, head by head
-    ``full``       every attended slot
-    ============== =========================================================================
+    =============== =========================================================================
+    branch          reads
+    =============== =========================================================================
+    ``ball``        the attended slots of the query's own ball, in this layer's (rotated) tree
+    ``compression`` every attended slot (also under group compression)
+    ``selection``   the attended slots of the blocks that the query's group chose, head by head
+    ``full``        every attended slot
+    =============== =========================================================================
 
     Parameters
     ----------
