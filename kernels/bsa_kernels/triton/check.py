@@ -85,7 +85,7 @@ def errors(arguments, dout, **options):
 def regret(arguments, **options):
     """By how much the chosen blocks' scores fall short of the best ones, slot by slot, relative to the largest score.
 
-    Zero but for rounding when the choice is right. Counts a missing slot where a block was to be had as infinite.
+    Zero but for the rounding of the means when the choice is right. Counts a missing slot where a block was to be had as infinite.
     """
     options = DEFAULTS | options
     q, k, mask, q_coarse, k_coarse = (arguments[i] for i in (0, 1, 6, 7, 8))
@@ -103,3 +103,8 @@ def regret(arguments, **options):
         take = lambda index: scores.gather(-1, index.clamp(min=0)).masked_fill(index < 0, -torch.inf)
         short = (take(best) - take(indices)).nan_to_num(nan=0.0, posinf=torch.inf)  # both missing: no loss
         return (short.abs().max() / scores.abs().max()).item()
+
+
+def limits(dtype):
+    """How large an error may be: times plain PyTorch's, forward and backward, and the regret."""
+    return 2, 3, torch.finfo(dtype).eps / 4

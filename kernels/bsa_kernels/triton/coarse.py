@@ -48,13 +48,7 @@ def _attend_and_scan(Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls, scale,
             if MASKED:
                 keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
             s = tl.where(keep[None, :], s, float("-inf"))
-        highest = tl.max(s, 1)
-        if OWN:
-            best = highest
-            if (start < high) & (start + TILE > low):
-                best = tile_best(s, cols, start, low, high, ball, balls, OWN, TILE)
-        else:
-            best = highest
+        highest, best = tile_best(s, cols, start, low, high, ball, balls, OWN, TILE)
         here = tl.full([BLOCK_M], start // TILE, tl.int32)
         v0, i0, best, here = insert(v0, i0, best, here)
         v1, i1, best, here = insert(v1, i1, best, here)

@@ -18,15 +18,17 @@ NEVER = tl.constexpr(2147483647)
 
 @triton.jit
 def tile_best(s, cols, start, low, high, ball, balls_k, OWN: tl.constexpr, TILE: tl.constexpr):
-    """Maximum of each row of a tile of scores, without the row's own ball. Blocks low..high are of the rows' balls."""
+    """Maximum of each row of a tile of scores: of all, and without the row's own ball.
+
+    Blocks low..high are of the rows' balls. The plain maximum is taken outside the branch: a product that only a branch uses
+    does not go through the pipeliner of Triton 3.6.
+    """
+    highest = tl.max(s, 1)
+    best = highest
     if OWN:
         if (start < high) & (start + TILE > low):
             best = tl.max(tl.where(ball[:, None] == (cols // balls_k)[None, :], float("-inf"), s), 1)
-        else:
-            best = tl.max(s, 1)
-    else:
-        best = tl.max(s, 1)
-    return best
+    return highest, best
 
 
 @triton.jit
@@ -72,7 +74,7 @@ def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
             if MASKED:
                 keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
             s = tl.where(keep[None, :], s, float("-inf"))
-        best = tile_best(s, cols, start, low, high, ball, balls_k, OWN, TILE)
+        _, best = tile_best(s, cols, start, low, high, ball, balls_k, OWN, TILE)
         here = tl.full([BLOCK_M], start // TILE, tl.int32)
         if KEPT == 4:
             v0, i0, best, here = insert(v0, i0, best, here)

@@ -150,12 +150,15 @@ def _backward_q(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, DGate, DQCoa
 
 
 def config(d, block, group, top_k, dtype):
-    """Groups of a program, slots of a round, warps: at least 16 queries, at most 256 keys (128 when heads are wide)."""
+    """Groups of a program, slots of a round, warps: at least 16 queries, and few enough keys to stay in registers."""
     groups = max(1, 16 // group)
-    limit = 256 if block_d(d) <= 64 and dtype != torch.float32 else 128
+    limit = 256 if group >= 4 and block_d(d) <= 64 and dtype != torch.float32 else 128
     slots = min(triton.next_power_of_2(top_k), max(1, limit // (groups * block)))
-    area = groups * group * groups * slots * block
-    return groups, slots, 1 if area <= 1024 else 2 if area <= 2048 else 4
+    keys = groups * slots * block
+    scores, values = groups * group * keys, keys * block_d(d)
+    if dtype == torch.float32 or scores > 2048 or values > 8192:
+        return groups, slots, 4
+    return groups, slots, 1 if scores <= 1024 and values <= 4096 else 2
 
 
 def _common(q, indices, mask, block_size, group_size):
