@@ -84,7 +84,7 @@ def _guess(positions, pressure, forward, up):
         rest = [axis for axis in range(3) if not up or axis != up[0]]
         length = max(rest, key=lambda axis: extents[axis])
         next_longest = max(extents[axis] for axis in rest if axis != length)
-        if extents[length] < _CLEAR * next_longest and not up:
+        if extents[length] <= _CLEAR * next_longest and not up:
             return None, None, "no side of it is clearly the longest; give up= and forward="
         reasons.append("length by the longest side")
     else:
@@ -129,13 +129,13 @@ def _guess_nose(positions, pressure, length, up):
     low, high = along.min(), along.max()
     if pressure is not None and pressure.ndim == 1:
         tenth = (high - low) / 10
-        difference = pressure[along < low + tenth].mean() - pressure[along > high - tenth].mean()
+        difference = pressure[along <= low + tenth].mean() - pressure[along >= high - tenth].mean()
         if abs(difference) > 0.1 * pressure.std():
             return (-1 if difference > 0 else 1), "nose by the pressure"
     heights = positions[:, up[0]] * up[1]
     third = (high - low) / 3
     top = lambda end: np.percentile(heights[end], 95)
-    difference = top(along < low + third) - top(along > high - third)
+    difference = top(along <= low + third) - top(along >= high - third)
     if abs(difference) > 0.05 * np.ptp(heights):
         return (-1 if difference < 0 else 1), "nose by the lower end"
     return -1, "nose at the negative end, unknown"

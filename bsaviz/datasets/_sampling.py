@@ -3,12 +3,15 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
+_RUN = 256
+
 
 def farthest_points(positions, n, seed=0):
     """Indices of `n` points, each the farthest from those picked before it.
 
     A new point can only be the nearest picked one of points closer to it than the largest distance left, so each step
-    looks at that neighbourhood alone. The result is exactly that of comparing every point with every other.
+    looks at that neighbourhood alone, and the largest distance is kept for runs of points that lie close together. The
+    result is that of comparing every point with every other; of points equally far, any may be picked.
 
     Parameters
     ----------
@@ -24,20 +27,28 @@ def farthest_points(positions, n, seed=0):
         Sorted, all different (also among points that coincide).
     """
     tree = cKDTree(positions)
+    rank = np.empty(len(positions), np.int64)  # place of each point in the tree's order, where neighbours are close
+    rank[tree.indices] = np.arange(len(positions))
+    left = np.full(-(-len(positions) // _RUN) * _RUN, -1.0)  # distance to the nearest picked point; -1 once picked
+    left[: len(positions)] = np.inf
+    runs = left.reshape(-1, _RUN)
+    farthest = runs.max(axis=1)
     rng = np.random.default_rng(seed)
-    left = np.full(len(positions), np.inf, np.float32)  # distance to the nearest picked point; -1 once picked
-    newest = int(rng.integers(len(positions)))
+    newest, reach = int(rng.integers(len(positions))), None
     picked = [newest]
-    reach = np.inf
     while len(picked) < n:
-        left[newest] = -1
-        near = slice(None) if np.isinf(reach) else tree.query_ball_point(positions[newest], reach * 1.000001)
-        away = np.linalg.norm(positions[near] - positions[newest], axis=1)
-        left[near] = np.minimum(left[near], away)
-        newest = int(left.argmax())
-        reach = float(left[newest])
+        near = np.arange(len(rank)) if reach is None else tree.query_ball_point(positions[newest], reach * 1.000001)
+        places = rank[near]
+        away = np.sqrt(((positions[near].astype(np.float64) - positions[newest]) ** 2).sum(axis=1))
+        left[places] = np.minimum(left[places], away)
+        left[rank[newest]] = -1
+        touched = np.unique(places // _RUN)
+        farthest[touched] = runs[touched].max(axis=1)
+        run = int(farthest.argmax())
+        place = run * _RUN + int(runs[run].argmax())
+        newest, reach = int(tree.indices[place]), float(left[place])
         if reach == 0:  # only copies of picked points are left
-            spare = np.flatnonzero(left == 0)
+            spare = tree.indices[np.flatnonzero(left == 0)]
             picked.extend(rng.choice(spare, n - len(picked), replace=False).tolist())
             break
         picked.append(newest)

@@ -193,6 +193,7 @@ def read_sample(mesh, frame="canonical"):
     read = {".vtk": _read_released, ".th": _read_tensors, ".ply": _read_mesh}[mesh.suffix]
     positions, faces, pressure = read(mesh)
     name = _mesh_id(mesh) if mesh.name.startswith("mesh_") and mesh.suffix == ".ply" else mesh.parent.name
+    folder = mesh.parent.parent.name
     car = Car(
         name=name,
         positions=positions,
@@ -200,7 +201,8 @@ def read_sample(mesh, frame="canonical"):
         fields={} if pressure is None else {"pressure": pressure},
         units={"pressure": "Pa", "positions": "m"},
         source=str(mesh),
-        attrs={"dataset": "ShapeNet-Car", "sample": f"{mesh.parent.parent.name}/{name}", "inlet_speed": INLET_SPEED},
+        attrs={"dataset": "ShapeNet-Car", "sample": f"{folder}/{name}" if folder.startswith("param") else name,
+               "inlet_speed": INLET_SPEED},  # fmt: skip
     )
     if frame == "file":
         return canonical(car, frame=frame)
@@ -222,6 +224,8 @@ def _read_released(mesh):
 
 def _faces(mesh, sizes, corners, num_points):
     """Triangles of quads; a quad that ends in index 0 is a triangle whose last place was left unused."""
+    if not len(sizes):
+        raise BsavizError(f"{mesh} is empty: it has no cells")
     if not set(np.unique(sizes).tolist()) <= {3, 4} or corners.min() < 0 or corners.max() >= num_points:
         raise BsavizError(f"{mesh} is damaged: its cells must be quads or triangles of points 0 to {num_points - 1}")
     ends = np.cumsum(sizes)

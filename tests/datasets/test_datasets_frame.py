@@ -94,3 +94,11 @@ def test_a_van_taller_than_wide_still_stands(toy):
 def test_wrong_options_say_what_is_expected(toy, options, message):
     with pytest.raises(BsavizError, match=message):
         canonical(Car("toy", toy.points), **options)
+
+
+@pytest.mark.parametrize("points", [np.ones((5, 3)), np.zeros((1, 3)), np.arange(4)[:, None] * [[0, 0, 1.0]]])
+@pytest.mark.parametrize("options", [{}, {"up": "y"}, {"forward": "x"}])
+def test_points_in_one_place_or_line_are_no_trouble(points, options, recwarn):
+    car = canonical(Car("few", points, fields={"pressure": np.zeros(len(points))}), **options)
+    assert np.linalg.norm(car.positions, axis=1) == pytest.approx(np.linalg.norm(points, axis=1))
+    assert not recwarn

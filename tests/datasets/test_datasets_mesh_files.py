@@ -260,6 +260,13 @@ def test_damaged_and_empty_files(tmp_path, name, text, message):
         load_car(tmp_path / name)
 
 
+def test_a_mesh_of_no_points_is_empty(tmp_path):
+    for suffix in (".vtp", ".vtk"):
+        pyvista.PolyData().save(tmp_path / f"none{suffix}")
+        with pytest.raises(BsavizError, match=f"none{suffix} is empty: no points are found in it"):
+            load_car(tmp_path / f"none{suffix}")
+
+
 def test_off_with_counts_on_its_first_line_and_colours(tmp_path):
     rows = "0 0 0 9 9\n4 0 0 9 9\n\n4 1 0 9 9\n0 1 0 9 9\n4 0 1 2 3 255 0 0\n"
     (tmp_path / "a.off").write_text("COFF 4 1 0 # counts\n" + rows)

@@ -221,6 +221,13 @@ def test_damaged_cells_and_positions_are_refused(released):
         load_car(mesh)
 
 
+def test_a_sample_of_no_cells_is_empty(tmp_path):
+    lines = ["# vtk DataFile Version 2.0", "t", "ASCII", "DATASET UNSTRUCTURED_GRID", "POINTS 1 float", "0 0 0"]
+    (tmp_path / "quadpress_smpl.vtk").write_text("\n".join([*lines, "CELLS 0 0", "CELL_TYPES 0", ""]))
+    with pytest.raises(BsavizError, match="quadpress_smpl.vtk is empty: it has no cells"):
+        load_car(tmp_path)
+
+
 def test_a_mesh_without_faces_is_refused(meshes, toy):
     write_ply(meshes / "data/mesh_001.ply", toy.points, [])
     with pytest.raises(BsavizError, match="mesh_001.ply has no faces"):
