@@ -1,7 +1,6 @@
 """Our modules held against outputs of the published code."""
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from bsaviz._checks import BsavizError
-from bsaviz.models.upstream import clean_weights, import_upstream
+from bsaviz.models.upstream import golden_weights, import_upstream, read_npz
 from bsaviz.models.upstream_config import golden_settings
 from bsaviz.trees import BallTree
 from bsaviz.trees.golden import SLACK, check_tree_file
@@ -75,7 +74,7 @@ def check_golden(path):
         When the file is missing, unreadable, or of another format.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_npz(path)
     if any("/mean_radius_" in name for name in arrays):
         rows = _check_trees(path)
     elif any(name.startswith("param/encoder.") for name in arrays):
@@ -90,7 +89,7 @@ def check_golden(path):
 
 
 def _check_layer(arrays, path):
-    layer = import_upstream(_weights(arrays), **_settings(arrays, path))
+    layer = import_upstream(golden_weights(arrays), **_settings(arrays, path))
     x, positions = _tensor(arrays, "x"), _tensor(arrays, "pos")
 
     single = layer(x.float(), positions.float())
@@ -121,7 +120,7 @@ def _check_layer(arrays, path):
 
 
 def _check_transformer(arrays, path):
-    model = import_upstream(_weights(arrays), **_settings(arrays, path)).double()
+    model = import_upstream(golden_weights(arrays), **_settings(arrays, path)).double()
     features = _tensor(arrays, "features") if "features" in arrays else None
     positions = _tensor(arrays, "pos")
     tree = _tree(arrays, positions, model.config)
@@ -165,27 +164,13 @@ def _compare_blocks(indices, expected):
     return GoldenRow("selected blocks", differing, 0.0, differing == 0)
 
 
-def _weights(arrays):
-    names = [name for name in arrays if name.startswith("param/")]
-    return clean_weights({name.removeprefix("param/"): torch.from_numpy(arrays[name]) for name in names})
-
-
 def _settings(arrays, path):
     try:
-        return golden_settings(json.loads(str(arrays["config"])))
+        config = json.loads(str(arrays["config"]))
     except (KeyError, ValueError) as error:
         raise BsavizError(f"{path} has no readable 'config' (JSON text); copy the file again") from error
+    return golden_settings(config)
 
 
 def _tensor(arrays, name):
     return torch.from_numpy(arrays[name]).double()
-
-
-def _read(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise BsavizError(f"there is no golden file {path}; check the path") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise BsavizError(f"{path} is no readable .npz file ({error}); copy it again") from error

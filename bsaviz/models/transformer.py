@@ -94,7 +94,8 @@ class Transformer(nn.Module):
         """
         if self.config.position_scaling == "length":
             positions = scaled_to_length(positions)
-        x = self.embed(self.embedding(self._point_features(positions, features)))
+        # Under autocast the sums of residuals stay in the weights' precision; only what is added to them is rounded.
+        x = self.embed(self.embedding(self._point_features(positions, features)).to(self.embedding.weight.dtype))
         views = [_View(positions, mask)]
         if self.config.rotates:
             views.append(_View(positions, mask, rotation))

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,6 @@ _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _ATTENTION_NAMES = {
     "sigma_att": "distance_slope",
     "position_proj": "ball_position.proj",
-    "pe_proj": "ball_position.proj",
-    "proj": "out_proj",
     "gated_attention.to_strategy.0": "gating.proj",
     "gated_attention.gates": "gating.weight",
     "q_compress_mlp": "pooling.q",
@@ -63,7 +62,7 @@ def import_upstream(source, config=None, **settings):
         When the file cannot be read, or the weights do not fit: names the missing, the unexpected and those of another
         shape.
     """
-    weights = ball_msa_as_ours(clean_weights(read_weights(source)))
+    weights = from_ball_msa(clean_weights(read_weights(source)))
     single = "qkv.weight" in weights
     config = infer_config(weights, **settings) if config is None else _overridden(config, settings)
     module = attention(config) if single else Transformer(config)
@@ -79,23 +78,40 @@ def read_weights(source):
     if not isinstance(source, str | Path):
         return source
     path = Path(source)
+    if path.suffix == ".npz":
+        return golden_weights(read_npz(path))
     if not path.is_file():
         raise BsavizError(f"there is no weights file {path}; check the path")
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                names = [name for name in file.files if name.startswith("param/")]
-                return {name.removeprefix("param/"): torch.from_numpy(file[name]) for name in names}
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise BsavizError(f"{path} cannot be read as weights ({_first_line(error)}); copy it again") from error
-    except Exception as error:  # torch's unpickler refuses what is not plain tensors with an error of its own
+    except Exception as error:  # a broken pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BsavizError(
-            f"{path} holds more than tensors and is not opened, since that could run code ({_first_line(error)}); "
-            "save its state_dict() alone, e.g. as safetensors"
+            f"{path} cannot be read as plain tensors ({reason}); copy it again if it is damaged, and if it holds other "
+            "objects too, which could run code when opened, save its state_dict() alone"
         ) from error
+
+
+def read_npz(path):
+    """All arrays of an ``.npz`` file, by name."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise BsavizError(f"there is no file {path}; check the path") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BsavizError(f"{path} is no readable .npz file ({error}); copy it again") from error
+
+
+def golden_weights(arrays):
+    """The upstream state dict in the arrays of a golden file, under ``param/``."""
+    names = [name for name in arrays if name.startswith("param/")]
+    return {name.removeprefix("param/"): torch.from_numpy(arrays[name]) for name in names}
 
 
 def clean_weights(weights):
@@ -120,37 +136,38 @@ def clean_weights(weights):
     return clean
 
 
-def ball_msa_as_ours(weights):
-    """Reorder the qkv of Erwin's ball attention, known by its ``pe_proj``, from rows (H, d, 3) to rows (3, H, d)."""
-    reordered = dict(weights)
-    for name in weights:
-        prefix, found, _ = name.rpartition("pe_proj.weight")
-        if not found:
-            continue
+def from_ball_msa(weights):
+    """Erwin's ball attention, known by its ``pe_proj``, as BSA's: other names, and qkv rows (H, d, 3) as (3, H, d)."""
+    renamed = dict(weights)
+    for prefix in [name.removesuffix("pe_proj.weight") for name in weights if name.endswith("pe_proj.weight")]:
+        linear = [f"{name}.{kind}" for name in ("qkv", "proj", "pe_proj") for kind in ("weight", "bias")]
+        if any(f"{prefix}{name}" not in weights for name in ("sigma_att", *linear)):
+            continue  # what is missing is named when the weights are loaded
         heads = weights[f"{prefix}sigma_att"].shape[1]
         for kind in ("weight", "bias"):
-            qkv = weights[f"{prefix}qkv.{kind}"]
-            reordered[f"{prefix}qkv.{kind}"] = qkv.unflatten(0, (heads, -1, 3)).movedim(2, 0).flatten(0, 2)
-    return reordered
+            renamed[f"{prefix}position_proj.{kind}"] = renamed.pop(f"{prefix}pe_proj.{kind}")
+            renamed[f"{prefix}out_proj.{kind}"] = renamed.pop(f"{prefix}proj.{kind}")
+            rows = weights[f"{prefix}qkv.{kind}"].unflatten(0, (heads, -1, 3))
+            renamed[f"{prefix}qkv.{kind}"] = rows.movedim(2, 0).flatten(0, 2)
+    return renamed
 
 
 def load_weights(module, weights, single):
     """Copy cleaned upstream weights into our module, or say what does not fit."""
     ours = module.state_dict()
     kept = {name: value for name, value in ours.items() if name in ("output_mean", "output_std")}
-    converted = dict(kept)
-    origin = {}
+    converted, origin = dict(kept), {}
     for name, value in weights.items():
         new = _attention_name(name) if single else _stack_name(name)
-        if new in ours:
-            converted[new] = _converted(name, value, ours[new])
+        if new in ours or not _unused(name, module):
+            converted[new] = _converted(name, value, ours.get(new))
             origin[new] = name
-        elif not _unused(name, module):
-            converted[new] = value
-            origin[new] = name
-    wrong = [f"{origin[n]} is {tuple(v.shape)}, expected {tuple(ours[n].shape)}"
-             for n, v in converted.items() if n in ours and v.shape != ours[n].shape]  # fmt: skip
-    missing = sorted(set(ours) - set(converted))
+    wrong = [
+        f"{origin[name]} is {tuple(value.shape)}, expected {tuple(ours[name].shape)}"
+        for name, value in converted.items()
+        if name in ours and value.shape != ours[name].shape
+    ]
+    missing = sorted(_upstream_name(name) for name in set(ours) - set(converted))
     unexpected = sorted(origin[n] for n in set(converted) - set(ours))
     problems = [
         f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
@@ -182,17 +199,26 @@ def _stack_name(name):
     return name
 
 
+def _upstream_name(name):
+    """What upstream calls a parameter of ours."""
+    prefix, _, inside = name.rpartition("attn.")
+    tables = {ours: theirs for theirs, ours in (_STACK_NAMES | _ATTENTION_NAMES).items()}
+    for ours, theirs in tables.items():
+        if inside == ours or inside.startswith(ours + "."):
+            return f"{prefix}attn.{theirs}{inside[len(ours) :]}" if prefix else theirs + inside[len(ours) :]
+    return name
+
+
 def _converted(name, value, target):
     """Upstream keeps one-number-per-head parameters broadcastable, e.g. (1, H, 1, 1)."""
-    if name.endswith(("sigma_att", "gated_attention.gates")) and value.numel() == target.numel():
-        return value.reshape(target.shape)
-    return value
+    per_head = name.endswith(("sigma_att", "gated_attention.gates"))
+    return value.reshape(target.shape) if per_head and target is not None and value.numel() == target.numel() else value
 
 
 def _unused(name, module):
     """Parameters that upstream makes but does not read: positions of full attention, the query pooling."""
     attentions = [m for m in module.modules() if isinstance(m, FullAttention | BallAttention | BallSparseAttention)]
-    if ".".join(name.split(".")[-2:-1]) in ("position_proj", "pe_proj"):
+    if "position_proj." in name:
         return isinstance(attentions[0], FullAttention)
     return "q_compress_mlp." in name and "q_coarse" not in getattr(attentions[0], "pooled", ("q_coarse",))
 
@@ -202,7 +228,3 @@ def _overridden(config, settings):
         raise BsavizError(f"config must be a TransformerConfig, got {type(config).__name__}; give settings by name")
     check_settings(settings)
     return replace(config, **settings)
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]

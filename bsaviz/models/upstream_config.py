@@ -73,9 +73,8 @@ def _attention_shapes(shapes, settings):
     """What the parameters of one attention tell: its kind, heads, pooling and gate."""
     dim = shapes["qkv.weight"][1]
     found = dict(dim=dim)
-    position = shapes.get("position_proj.weight", shapes.get("pe_proj.weight"))
-    if position:
-        found["spatial_dims"] = position[1]
+    if "position_proj.weight" in shapes:
+        found["spatial_dims"] = shapes["position_proj.weight"][1]
     if "sigma_att" not in shapes:
         return {**found, "attention": "full"}
     heads = shapes["sigma_att"][1]

@@ -1,0 +1,57 @@
+"""Models by name, and configurations that cannot be."""
+
+import pytest
+
+from bsaviz._checks import BsavizError
+from bsaviz.models import PRESETS, VARIANTS, TransformerConfig, build, configure
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_name_has_every_preset(name, preset):
+    config = configure(name, preset)
+    assert config.attention == {"full": "full", "ball": "ball"}.get(name, "bsa")
+    assert config.group_compression == (name == "bsa-group-compression")
+    assert config.group_selection == (name != "bsa-no-group-selection")
+
+
+def test_published_preset_is_the_papers():
+    config = configure("bsa", "published")
+    expected = dict(dim=64, depth=18, num_heads=8, ball_size=256, block_size=8, group_size=8, top_k=4, mlp_ratio=4,
+                    residual_every=6, rotation_angle=45.0, fourier_features=64, out_features=1)  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_overrides_win():
+    model = build("bsa", "tiny", depth=2, top_k=1)
+    assert len(model.layers) == 2
+    assert model.layers[0].attn.options["top_k"] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build("erwin"), "unknown model 'erwin'; there are bsa, "),
+        (lambda: build("bsa", "huge"), "unknown preset 'huge'; there are published, small, tiny"),
+        (lambda: build("bsa", heads=2), "unknown setting heads of a Transformer; there are attention, dim"),
+        (lambda: TransformerConfig(attention="sparse"), "attention must be one of 'bsa', 'full', 'ball', got 'sparse'"),
+        (lambda: TransformerConfig(dim=65), "dim must be a multiple of num_heads, got dim=65 and num_heads=8"),
+        (lambda: TransformerConfig(depth=0), "depth must be an integer of at least 1, got 0"),
+        (lambda: TransformerConfig(dim=64.0), "dim must be an integer of at least 1, got 64.0"),
+        (lambda: TransformerConfig(ball_size=100), "ball_size must be a multiple of block_size, got 100 and 8"),
+        (lambda: TransformerConfig(fourier_features=5), "fourier_features must be even"),
+        (lambda: TransformerConfig(fourier_features=0), "a point has nothing to start from"),
+        (lambda: TransformerConfig(coarse_scores=True, group_size=16), "coarse_scores needs group_size == block_size"),
+        (
+            lambda: TransformerConfig(group_compression=True, group_selection=False),
+            "group_compression and coarse_scores need group_selection=True",
+        ),
+        (lambda: TransformerConfig(spatial_dims=4), "spatial_dims must be one of 2, 3, got 4"),
+        (lambda: TransformerConfig(position_scaling="box"), "position_scaling must be one of 'length', 'none'"),
+        (lambda: TransformerConfig(rotation_angle=float("nan")), "rotation_angle must be finite degrees or None"),
+        (lambda: TransformerConfig(pooling="max"), "pooling must be 'mean' or 'mlp', got 'max'"),
+    ],
+)
+def test_bad_configurations(call, message):
+    with pytest.raises(BsavizError, match=message):
+        call()
