@@ -21,9 +21,9 @@ def rgb(colour):
 def ramp(colour):
     """(256, 3) uint8 from a pale tint of `colour` through it to a dark shade: lightness falls all the way."""
     pure = rgb(colour).astype(float)
-    stops = np.stack([255 - 0.30 * (255 - pure), pure, 0.45 * pure])
+    stops = np.stack([255 - 0.30 * (255 - pure), pure, 0.6 * pure])
     at = np.linspace(0, 1, 256)
-    return np.stack([np.interp(at, [0, 0.65, 1], stops[:, c]) for c in range(3)], 1).round().astype(np.uint8)
+    return np.stack([np.interp(at, [0, 0.7, 1], stops[:, c]) for c in range(3)], 1).round().astype(np.uint8)
 
 
 def colour_map(name):

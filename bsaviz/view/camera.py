@@ -25,6 +25,7 @@ CAMERAS = {
     "below-right": (-1, 1, -0.62),
 }
 SEEN_FROM = ("front-left", "front-right", "rear-left", "rear-right", "top", "below-left", "below-right", "bottom")
+GRAZING = 0.2  # cosine: a surface seen flatter than this shows little of what lies around the query
 VIEW_ANGLE = 18.0  # degrees, vertical: a long lens distorts little
 
 
@@ -43,7 +44,7 @@ def direction(camera, positions, faces=None, query=None):
     Parameters
     ----------
     camera : str or (float, float, float)
-        A name of `CAMERAS`, a direction, or ``"auto"``: the first of `SEEN_FROM` from which the query is not hidden.
+        A name of `CAMERAS`, a direction, or ``"auto"``: the first of `SEEN_FROM` that sees the query well.
     positions : (P, 3) float
     faces : (F, 3) int, optional
     query : int, optional
@@ -107,13 +108,17 @@ def _auto(positions, faces, query):
         return "top"
     if query is None or faces is None:
         return SEEN_FROM[0]
-    seen = (name for name in SEEN_FROM if sees(positions, faces, query, np.array(CAMERAS[name], float)))
-    return next(seen, SEEN_FROM[0])
+    eyes = {name: np.array(CAMERAS[name]) / np.linalg.norm(CAMERAS[name]) for name in SEEN_FROM}
+    clear = [name for name, eye in eyes.items() if sees(positions, faces, query, eye)]
+    a, b, c = positions[faces[(faces == query).any(1)]].astype(float).transpose(1, 0, 2)
+    normal = np.cross(b - a, c - a).sum(0)
+    normal /= max(np.linalg.norm(normal), 1e-300)
+    facing = [name for name in clear if abs(normal @ eyes[name]) > GRAZING]
+    return (facing or clear or SEEN_FROM)[0]
 
 
 def sees(positions, faces, query, eye):
-    """Whether the ray from point `query` towards `eye` leaves without crossing a triangle (Moeller and Trumbore)."""
-    eye = eye / np.linalg.norm(eye)
+    """Whether the ray from point `query` along unit vector `eye` crosses no triangle (Moeller and Trumbore)."""
     corners = positions[faces].astype(float)
     first, edge1, edge2 = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     start = positions[query].astype(float) - first

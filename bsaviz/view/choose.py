@@ -43,11 +43,11 @@ def labels(ds, dim):
 
 
 def with_all_dims(ds):
-    """`ds` with query, layer, head and branch as dimensions again where ``.sel`` or ``.isel`` has dropped them."""
-    kind = what_is(ds)
-    variables = kinds_of(ds) if kind == "field" else ["gate"]
-    dims = ["query", "layer", "head", "branch"] if kind == "field" else ["layer", "head", "branch"]
-    out = ds[variables]
+    """The fields and gates of `ds`, with the dimensions again that ``.sel`` or ``.isel`` has dropped."""
+    field = what_is(ds) == "field"
+    variables = kinds_of(ds) if field else ["gate"]
+    dims = ["query", "layer", "head", "branch"] if field else ["layer", "head", "branch"]
+    out = ds[[*variables, "gate"] if "gate" in ds else variables]
     for dim in dims:
         if dim not in out.dims:
             out = out.expand_dims(dim)

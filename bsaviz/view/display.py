@@ -7,7 +7,7 @@ import sys
 from bsaviz._checks import BsavizError, require
 from bsaviz.view.drawing import scene
 from bsaviz.view.page import page
-from bsaviz.view.panels import picture
+from bsaviz.view.panels import check_choice, picture
 
 
 def show(ds, *, camera="auto", window_size=None, **choice):
@@ -21,12 +21,14 @@ def show(ds, *, camera="auto", window_size=None, **choice):
     BsavizError
         With no notebook and no display.
     """
+    choice = check_choice(ds, choice)
     if in_notebook():
         display = require("IPython.display", "notebooks")
         height = window_size[1] if window_size else 640
         inner = html.escape(page(ds, camera=camera, **choice), quote=True)
         style = f"width:100%;height:{int(height)}px;border:0"
-        display.display(display.HTML(f'<iframe srcdoc="{inner}" style="{style}" sandbox="allow-scripts"></iframe>'))
+        frame = f'<iframe srcdoc="{inner}" style="{style}" sandbox="allow-scripts"></iframe>'
+        display.display(display.HTML(f"<div>{frame}</div>"))  # IPython warns of a bare frame
         return
     if not has_display():
         raise BsavizError(

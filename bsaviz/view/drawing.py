@@ -105,7 +105,7 @@ def draw_surface(plotter, surface, panel, bar):
     painted = surface.copy(deep=False)
     painted["level"] = panel.levels.astype(np.float32)
     look |= {"cmap": table, "clim": (0, 255), "show_scalar_bar": False}
-    plotter.add_mesh(painted, scalars="level", ambient=0.5, diffuse=0.55, **look)
+    plotter.add_mesh(painted, scalars="level", ambient=0.62, diffuse=0.42, **look)
 
 
 def dots_actor(positions, dots):
@@ -137,7 +137,7 @@ def draw_overlays(overlays, picture, size):
         overlay.text(panel.heading, width / 2, height - 0.9 * text, text, align="center", bold=True, max_width=room)
         overlay.text(panel.caption, width / 2, height - 2.2 * text, 0.85 * text, align="center", max_width=room)
         if picture.query is not None:
-            overlay.marker(picture.positions[picture.query], 0.011 * min(width, height), QUERY_COLOUR)
+            overlay.marker(picture.positions[picture.query], 0.013 * min(width, height), QUERY_COLOUR)
     strip.clear()
     strip.width, strip.height = size[0], size[1] * STRIP
     draw_strip(strip, picture, text)

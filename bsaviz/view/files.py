@@ -78,6 +78,10 @@ def vtk_mesh(ds, *, query=None, layer=None, head=None):
     mesh.field_data["head"] = ["all" if head is None else str(head)]
     if field:
         mesh.field_data["query"] = [labels(ds, "query")[q]]
+    if field and "gate" in ds:
+        own = _one_head(full["gate"].values[q, l], ds, head, False)
+        for branch, gate in zip(branches, own):
+            mesh.field_data[f"gate_{branch}"] = [gate]
     return mesh
 
 

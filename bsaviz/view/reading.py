@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bsaviz.view.branches import COLOURS, colour_map, ramp
-from bsaviz.view.choose import drawn_branches, index_of, kind_of, labels, with_all_dims
+from bsaviz.view.choose import drawn_branches, index_of, kind_of, kinds_of, labels, with_all_dims
 
 MASS_DECADES = 4  # a mass below 1/10000 of the largest is drawn in the palest colour
 GATE_COLOURS = "viridis"  # perceptually uniform, its lightness rises all the way: legible in grey
@@ -97,7 +97,7 @@ def read_field(rf, *, query=None, layer=None, head=None, kind=None):
     q, l = index_of(rf, "query", query, 0), index_of(rf, "layer", layer, -1)
     order = drawn_branches(rf)
     branches = tuple(labels(rf, "branch")[i] for i in order)
-    one = {name: fields[name].values[q, l][:, order] for name in fields}
+    one = {name: fields[name].values[q, l][:, order] for name in kinds_of(rf)}
     one = {name: _heads(v, rf, head, "any" if name == "structural" else "mean") for name, v in one.items()}
     mass = one.get("mass")
     reads = one["structural"].astype(bool) if "structural" in one else mass > 0

@@ -37,7 +37,7 @@ void main() {
   n = dot(n, flatNormal) < 0.0 ? -n : n;
   n = dot(n, flatNormal) < 0.6 ? flatNormal : n;
   vec3 base = painted ? texture(ramp, vec2((shade * 255.0 + 0.5) / 256.0, 0.5)).rgb : grey;
-  colour = vec4(base * (painted ? 0.5 + 0.55 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
+  colour = vec4(base * (painted ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
 }`;
 
 const DOT_VERTEX = `#version 300 es
@@ -179,7 +179,7 @@ class Renderer {
       }
       if (look.mark) {
         gl.disable(gl.DEPTH_TEST);
-        this.use(this.mark, { view, projection, ...look.mark, size: Math.max(0.036 * h, 13 * ratio) });
+        this.use(this.mark, { view, projection, ...look.mark, size: Math.max(0.04 * h, 13 * ratio) });
         gl.drawArrays(gl.POINTS, 0, 1);
         gl.enable(gl.DEPTH_TEST);
       }
