@@ -126,7 +126,7 @@ def provenance(model, seed, device):
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "bsaviz_version": __version__,
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),
     }
 
 

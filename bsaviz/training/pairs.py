@@ -52,9 +52,10 @@ def write_pair(path, kind, version, info, tensors):
             f"cannot write {description}: {error}; meta must hold numbers, text, lists and dicts only"
         ) from error
     # Both are complete before the first is renamed; should the machine die between the renames, the checksum tells.
-    with whole_file(weights) as new_weights, whole_file(description) as new_description:
+    with whole_file(weights) as new_weights:
         new_weights.write_bytes(content)
-        new_description.write_text(text + "\n")
+        with whole_file(description) as new_description:
+            new_description.write_text(text + "\n")
     return weights
 
 
@@ -115,15 +116,15 @@ def fill(targets, tensors, source, owner):
     owner : str
         What asks for the shapes of `targets`, for the message.
     """
-    shape = lambda held, name: tuple(held[name].shape) if name in held else "missing"
-    names = [*targets, *(name for name in tensors if name not in targets)]
+    shape = lambda held, name: tuple(held[name].shape) if name in held else "absent"
+    names = [*targets, *sorted(set(tensors) - set(targets))]
     wrong = [name for name in names if shape(targets, name) != shape(tensors, name)]
     if wrong:
-        shapes = (f"{name}: {shape(tensors, name)} in the file, {shape(targets, name)} expected" for name in wrong[:3])
+        differs = lambda name: f"{name} is {shape(tensors, name)} in the file and should be {shape(targets, name)}"
         raise BsavizError(
             f"{source} does not fit {owner}: {len(wrong)} of {len(names)} tensors differ, the first: "
-            f"{'; '.join(shapes)}. Use the model and the configuration it was trained with (load_model takes them from "
-            "the JSON), or train anew"
+            f"{'; '.join(map(differs, wrong[:3]))}. Use the model and the configuration it was trained with "
+            "(load_model takes them from the JSON), or train anew"
         )
     with torch.no_grad():
         for name, target in targets.items():
