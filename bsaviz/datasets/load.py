@@ -48,7 +48,7 @@ def load_car(name_or_path, *, field=None, num_points=None, seed=0, frame="canoni
     text = str(name_or_path)
     kind, colon, name = text.partition(":")
     if colon and kind == "generated":
-        _refuse(text, "their axes and field are known", field=field, up=up, forward=forward, root=root)
+        _refuse(text, "generated cars take num_points= and seed= alone", field=field, up=up, forward=forward, root=root)
         car = _generated(name, frame)
     elif colon and kind == "shapenet":
         from bsaviz.datasets.shapenet import load_shapenet
@@ -57,7 +57,11 @@ def load_car(name_or_path, *, field=None, num_points=None, seed=0, frame="canoni
         car = load_shapenet(name, root, frame)
     else:
         _refuse(text, "it goes with 'shapenet:<id>'", root=root)
-        car = _from_path(Path(name_or_path).expanduser(), field, frame, up, forward)
+        path = Path(name_or_path).expanduser()
+        try:
+            car = _from_path(path, field, frame, up, forward)
+        except OSError as error:
+            raise BsavizError(f"cannot read {path}: {error.strerror or error}") from error
     return car if num_points is None else _with_points(car, num_points, seed)
 
 
@@ -105,13 +109,15 @@ def _missing(path):
 
 
 def _not_a_sample(path):
-    from bsaviz.datasets.shapenet import list_samples
+    from bsaviz.datasets.meshes import SUFFIXES
+    from bsaviz.datasets.shapenet import list_samples, root_in
 
-    samples = list(list_samples(path))
-    if samples:
+    if root := root_in(path):
+        samples = list(list_samples(root))
         return f"{path} holds {len(samples)} cars; load one: load_car('shapenet:{samples[0]}', root=...)"
-    return (f"the folder {path} is not a ShapeNet-Car sample (quadpress_smpl.vtk and press.npy, or mesh_points.th and "
-            "pressure.th); give the path of a mesh file")  # fmt: skip
+    files = [entry.name for entry in sorted(path.iterdir()) if entry.suffix.lower() in SUFFIXES]
+    there = f"one of its files: {', '.join(files[:5])}" if files else "the path of a mesh file"
+    return f"the folder {path} is not a ShapeNet-Car sample (no quadpress_smpl.vtk, no mesh_points.th); give {there}"
 
 
 def _with_points(car, num_points, seed):

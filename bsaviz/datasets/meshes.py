@@ -11,6 +11,7 @@ from bsaviz.datasets._legacy_vtk import read_legacy_vtk
 from bsaviz.datasets._ply import read_off, read_ply
 from bsaviz.datasets.car import Car
 from bsaviz.datasets.clouds import read_array, read_text
+from bsaviz.datasets.shapenet import quad_faces
 
 _VTK = {
     ".vtk": ("vtkmodules.vtkIOLegacy", "vtkGenericDataObjectReader"),
@@ -73,7 +74,11 @@ def _read_vtk(path, field=None):
     pyvista = require("pyvista", "view")
     suffix = path.suffix.lower()
     if suffix == ".vtk":
-        read_legacy_vtk(path)  # VTK reads half a file without a word
+        sections = read_legacy_vtk(path)  # VTK reads half a file without a word
+        if _pads_triangles(sections):
+            offsets, corners = sections["CELLS"]
+            faces = quad_faces(path, np.diff(offsets), corners, len(sections["POINTS"]))
+            return sections["POINTS"], faces, sections["POINT_DATA"]
     module, name = _VTK[suffix]
     reader = getattr(import_module(module), name)()
     reader.SetFileName(str(path))
@@ -95,6 +100,14 @@ def _read_vtk(path, field=None):
         mesh = mesh.cell_data_to_point_data()
     positions, faces, fields = _arrays(mesh)
     return positions, faces, {} if suffix in (".obj", ".stl") else fields  # those hold no fields, only VTK's extras
+
+
+def _pads_triangles(sections):
+    """Whether triangles are written as quads that end in index 0, as in ShapeNet-Car: too many for a real point."""
+    if sections["DATASET"] != "UNSTRUCTURED_GRID":
+        return False
+    offsets, corners = sections["CELLS"]
+    return len(corners) == 4 * (len(offsets) - 1) and (corners[3::4] == 0).sum() > 20
 
 
 def _arrays(mesh):

@@ -102,9 +102,8 @@ def find_root(root=None):
     given = root or os.environ.get(ROOT_VARIABLE)
     places = [Path(given).expanduser()] if given else [cache_dir() / name for name in CACHED]
     for place in places:
-        for inside in _INSIDE:
-            if _has_cars(place / inside):
-                return place / inside
+        if found := root_in(place):
+            return found
     if given and places[0].is_dir():
         packed = next(places[0].rglob("param*.tar.gz"), None)
         hint = f"unpack {packed.name} and its like" if packed else "give the folder that holds param0, param1, ..."
@@ -115,6 +114,11 @@ def find_root(root=None):
         f"ShapeNet-Car is not here: neither root= nor ${ROOT_VARIABLE} is given, and the cache {cache_dir()} has none; "
         "download it with bsaviz.datasets.fetch('shapenet-car'), or name the folder it is in"
     )
+
+
+def root_in(folder):
+    """The folder itself or the one in it that holds the param folders (or ``data/``), or None."""
+    return next((folder / inside for inside in _INSIDE if _has_cars(folder / inside)), None)
 
 
 def _has_cars(folder):
@@ -215,14 +219,14 @@ def _read_released(mesh):
         raise BsavizError(f"{mesh} holds a {file['DATASET']}, expected the UNSTRUCTURED_GRID of ShapeNet-Car")
     points = file["POINTS"]
     offsets, connectivity = file["CELLS"]
-    faces = _faces(mesh, np.diff(offsets), connectivity, len(points))
+    faces = quad_faces(mesh, np.diff(offsets), connectivity, len(points))
     used = np.unique(faces)
     scalars = [value for value in file["POINT_DATA"].values() if value.ndim == 1]
     values = load_numpy(_press_of(mesh)) if _press_of(mesh).is_file() else scalars[0] if scalars else None
     return points[used], np.searchsorted(used, faces), _pressure(_press_of(mesh), values, len(points), used)
 
 
-def _faces(mesh, sizes, corners, num_points):
+def quad_faces(mesh, sizes, corners, num_points):
     """Triangles of quads; a quad that ends in index 0 is a triangle whose last place was left unused."""
     if not len(sizes):
         raise BsavizError(f"{mesh} is empty: it has no cells")
@@ -272,7 +276,7 @@ def _read_mesh(mesh):
     positions, polygons, _ = read_polygons(mesh)
     if polygons is None:
         raise BsavizError(f"{mesh} has no faces; the meshes of ShapeNet-Car have")
-    faces = _faces(mesh, *polygons, len(positions))
+    faces = quad_faces(mesh, *polygons, len(positions))
     used = np.unique(faces)
     press = _press_of(mesh)
     values = load_numpy(press).reshape(-1) if press.is_file() else None

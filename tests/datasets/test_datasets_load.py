@@ -83,6 +83,19 @@ def test_an_empty_folder_says_so(tmp_path):
         load_car(tmp_path / "car.stl")
     with pytest.raises(BsavizError, match="is not a ShapeNet-Car sample .*; give the path of a mesh file"):
         load_car(tmp_path)
+    for name in ("b.stl", "a.vtp", "notes.md"):
+        (tmp_path / name).touch()
+    with pytest.raises(BsavizError, match="is not a ShapeNet-Car sample .*; give one of its files: a.vtp, b.stl"):
+        load_car(tmp_path)
+
+
+def test_a_file_that_may_not_be_read(cloud, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bsaviz.datasets.meshes.read_mesh", refuse)
+    with pytest.raises(BsavizError, match=r"cannot read .*toy.npy: Permission denied"):
+        load_car(cloud)
 
 
 def test_an_unknown_kind_lists_the_known():

@@ -82,6 +82,16 @@ def test_without_press_npy_the_scalars_of_the_mesh_file_serve(tmp_path, toy, wri
     assert load_car(write_released(tmp_path / "aa", toy, press=False)).pressure == pytest.approx(toy.pressure)
 
 
+def test_a_mesh_file_under_another_name_is_read_alike(released, tmp_path, toy):
+    pytest.importorskip("pyvista")
+    sample = released / "training_data/param0/cc"
+    renamed = (sample / "quadpress_smpl.vtk").rename(tmp_path / "some car.vtk")
+    car = load_car(renamed)
+    assert car.positions == pytest.approx(toy.points, abs=1e-6)
+    assert car.pressure == pytest.approx(toy.pressure)
+    assert len(car.faces) == len(toy.faces)
+
+
 def test_tensor_layout(tmp_path, toy):
     folder = write_tensors(tmp_path / "preprocessed/param3/ee", toy)
     for path in (folder, folder / "mesh_points.th", folder / "pressure.th"):
@@ -265,7 +275,8 @@ def test_wrong_options_are_refused(released):
 
 
 def test_a_whole_set_is_not_one_car(released):
-    with pytest.raises(BsavizError, match=r"holds 4 cars; load one: load_car\('shapenet:param0/cc', root=...\)"):
-        load_car(released / "training_data")
+    for folder in (released, released / "training_data"):
+        with pytest.raises(BsavizError, match=r"holds 4 cars; load one: load_car\('shapenet:param0/cc', root=...\)"):
+            load_car(folder)
     with pytest.raises(BsavizError, match="is not a ShapeNet-Car sample"):
         load_car(released / "training_data/param0/broken")
