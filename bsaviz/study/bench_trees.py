@@ -81,8 +81,13 @@ def radii(peer, points):
     return {name: {str(size): float(mean_radius(x, size)) for size in (BLOCK, BALL)} for name, x in clouds.items()}
 
 
-def measure(peer, sizes, rounds, seed=0):
-    """Rows for clouds of `sizes` normally distributed points, as a list of dicts."""
+def measure(peer, sizes, rounds, threads, seed=0):
+    """Rows for clouds of `sizes` normally distributed points, as a list of dicts.
+
+    Either side builds the tree of one cloud in one thread. With several `threads`, torch's part of the published call
+    (and none of ours) waits for its pool, which is slow on a busy machine: one thread is the stricter comparison.
+    """
+    torch.set_num_threads(threads)
     rows = []
     for size in sizes:
         points = torch.randn(size, 3, generator=torch.Generator().manual_seed(seed))
@@ -94,6 +99,7 @@ def measure(peer, sizes, rounds, seed=0):
         rows.append(
             {
                 "points": size,
+                "threads": threads,
                 "ms": {name: float(np.median(values)) for name, values in times.items()},
                 "ratio": ratios,
                 "mean_radius": radii(peer, points),
@@ -119,18 +125,18 @@ def about():
         "date": date.today().isoformat(),
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "versions": versions,
     }
 
 
 def table(rows):
     """The measurements as text."""
-    lines = [f"{'points':>8}  {'builder':<32}{'ms':>8}   ratio to the published one"]
+    lines = [f"{'points':>8} {'threads':>8}  {'builder':<32}{'ms':>8}   ratio to the published one"]
     for row in rows:
         for name, ms in row["ms"].items():
             ratios = ", ".join(f"{r:.2f} ({theirs})" for theirs, r in row["ratio"].get(name, {}).items())
-            lines.append(f"{row['points']:>8}  {name:<32}{ms:>8.2f}   {ratios}")
+            lines.append(f"{row['points']:>8} {row['threads']:>8}  {name:<32}{ms:>8.2f}   {ratios}")
     return "\n".join(lines)
 
 
@@ -140,15 +146,18 @@ def main(argv=None):
     parser.add_argument("--points", type=int, nargs="+", default=[4096, 65536, 262144], help="sizes of the clouds")
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds; medians are reported")
     parser.add_argument("--out", type=Path, default=Path("data/measurements/trees.json"), help="where the numbers go")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="threads torch may use, one table each")
     options = parser.parse_args(argv)
-    if options.rounds < 1 or min(options.points) <= BALL:
-        parser.error(f"--rounds must be at least 1 and --points more than {BALL}")
+    if min(options.rounds, *options.threads) < 1 or min(options.points) <= BALL:
+        parser.error(f"--rounds and --threads must be at least 1 and --points more than {BALL}")
     try:
         peer = require("balltree", "bench")
     except ImportError as missing:
         print(f"nothing to compare with: {missing} (it needs a C compiler)", file=sys.stderr)
         return 1
-    rows = measure(peer, options.points, options.rounds)
+    before = torch.get_num_threads()
+    rows = [row for threads in options.threads for row in measure(peer, options.points, options.rounds, threads)]
+    torch.set_num_threads(before)
     print(table(rows))
     with whole_file(options.out) as path:
         path.write_text(json.dumps({**about(), "rounds": options.rounds, "rows": rows}, indent=1) + "\n")

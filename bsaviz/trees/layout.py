@@ -120,7 +120,8 @@ class Layout:
         sample, first, size = np.arange(self.points.size), np.zeros_like(self.slots), self.slots
         while (splits := (size > stop) & (counts > 1)).any():
             half = np.where(splits, self._left_slots(size), size)
-            middle = row_place[sample] + self.points[sample] * (first + half) // self.slots[sample]
+            row = sample if self.points.size > 1 else 0  # one divisor for all is many times faster
+            middle = row_place[row] + self.points[row] * (first + half) // self.slots[row]
             left = middle - places
             levels.append(Level(starts, counts, left))
             sample, first = np.concatenate([sample, sample]), np.concatenate([first, first + half])
@@ -134,5 +135,5 @@ class Layout:
 
     def _left_slots(self, size):
         """Slots of the left child: whole balls while there are several, then whole blocks, then slots."""
-        unit = np.where(size > self.ball_size, self.ball_size, np.where(size > self.block_size, self.block_size, 1))
-        return (size // unit + 1) // 2 * unit
+        balls, blocks, slots = ((size // unit + 1) // 2 * unit for unit in (self.ball_size, self.block_size, 1))
+        return np.where(size > self.ball_size, balls, np.where(size > self.block_size, blocks, slots))
