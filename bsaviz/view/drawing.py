@@ -5,6 +5,7 @@ import numpy as np
 from bsaviz._checks import BsavizError, require
 from bsaviz.view.branches import QUERY_COLOUR, SURFACE_COLOUR
 from bsaviz.view.camera import VIEW_ANGLE, direction, fit
+from bsaviz.view.opengl import check_drawing
 from bsaviz.view.overlay import Overlay, draw_strip
 from bsaviz.view.panels import dot_radii
 
@@ -34,6 +35,7 @@ def scene(picture, *, camera="auto", window_size=None, off_screen=True):
 
 def build(picture, *, camera="auto", window_size=None, off_screen=True):
     """The plotter of `scene`, and its 2D overlays: one a panel, then the strip below."""
+    check_drawing()
     pv = require("pyvista", "view")
     panels = len(picture.panels)
     size = check_window(window_size, (620 * panels if panels > 1 else 900, 560 if panels > 1 else 640))

@@ -39,7 +39,7 @@ def export_html(ds, path, *, camera="auto", **choice):
     path : str or Path
         File to write, ending in ``.html``.
     camera : str or (float, float, float)
-        What the page opens with; see `bsaviz.view.CAMERAS`.
+        What the page opens with, and goes to with the next query; see `bsaviz.view.CAMERAS`.
     **choice
         query, layer, head, kind (receptive fields), or layer, head, clim (gates): what the page opens with; `clim`
         holds for all of it.
@@ -58,7 +58,7 @@ def page(ds, *, camera="auto", **choice):
     positions, faces = geometry(ds)
     meta, levels = _field(ds, positions) if field else _gates(ds, choice.get("clim"))
     start = _start(ds, choice, field)
-    query = meta["choices"]["query"][start["query"]] if field else None
+    queries = meta["choices"]["query"] if field else [None]
     clear, faint = dot_radii(positions)
     meta |= {
         "start": start,
@@ -68,7 +68,7 @@ def page(ds, *, camera="auto", **choice):
         "queryColour": rgb(QUERY_COLOUR).tolist(),
         "radii": {"clear": clear, "faint": faint},
         "cameras": CAMERAS,
-        "eye": direction(camera, positions, faces, query).tolist(),
+        "eyes": [direction(camera, positions, faces, query).tolist() for query in queries],
         "angle": VIEW_ANGLE,
     }
     corners = np.empty((0, 3), np.uint32) if faces is None else faces.astype(np.uint32)

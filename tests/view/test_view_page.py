@@ -76,7 +76,7 @@ def test_gates_fill_the_page_too():
 def test_the_page_opens_with_the_choice_made():
     meta = embedded(page(field(queries=(QUERY, 40)), query=40, layer=0, head=1, kind="mass", camera="top"))[0]
     assert meta["start"] == {"query": 1, "layer": 0, "head": 2, "kind": 1}
-    assert meta["eye"] == [0, 0, 1]
+    assert meta["eyes"] == [[0, 0, 1]] * 2
 
 
 def test_one_head_has_no_switch_and_the_structural_kind_alone_no_ramp():
@@ -172,6 +172,13 @@ def test_dragging_turns_all_panels_together(opened):
 
 
 @pytest.mark.browser
+def test_the_car_hides_dots_behind_it_but_never_the_query(opened):
+    panel = panels_of(opened(field(), camera="right"))[0]
+    assert near(panel, COLOURS["ball"]) < 5
+    assert near(panel, QUERY_COLOUR) > 20
+
+
+@pytest.mark.browser
 def test_switches_change_words_and_picture(opened):
     rf = field(queries=(QUERY, 40))
     tab = opened(rf)
@@ -190,6 +197,21 @@ def test_switches_change_words_and_picture(opened):
 
 
 @pytest.mark.browser
+def test_another_query_is_looked_at_unless_someone_has_turned_the_car(opened):
+    right = 20 * 24  # in the middle of the right side, hidden from where the first query is seen
+    tab = opened(field(queries=(QUERY, right)))
+    left = panels_of(tab)[0]
+    tab.select_option("select[name=query]", label=str(right))
+    assert near(panels_of(tab)[0], COLOURS["ball"]) > 50
+    tab.select_option("select[name=query]", label=str(QUERY))
+    assert (np.abs(panels_of(tab)[0].astype(int) - left).sum(-1) > 60).mean() < 0.001
+    tab.focus("#canvas")
+    tab.keyboard.press("ArrowLeft")
+    tab.select_option("select[name=query]", label=str(right))
+    assert near(panels_of(tab)[0], COLOURS["ball"]) < 5
+
+
+@pytest.mark.browser
 def test_a_branch_can_be_hidden(opened):
     tab = opened(field())
     orange = COLOURS["compression"]
@@ -204,14 +226,16 @@ def test_a_branch_can_be_hidden(opened):
 
 @pytest.mark.browser
 def test_dots_are_round(opened):
-    tab = opened(field(kinds=("structural",)).isel(branch=[0]), width=1400, height=1000, camera="side")
-    panel = panels_of(tab)[0]
-    blue = (panel[..., 2] > panel[..., 0] + 40).astype(int)
-    rows = np.flatnonzero(blue.any(1))
-    assert len(rows) > 20
-    edges = np.abs(np.diff(blue, axis=1)).sum(1)
-    filled = blue.sum(1)[edges > 0] / edges[edges > 0]
-    assert filled.std() > 0.2 * filled.mean(), "squares have rows of one width, discs do not"
+    ds = field(kinds=("structural",), heads=1).isel(branch=[0])
+    side = 20 * 24 + 12  # a point in the middle of the left side, far from the query
+    ds["structural"][:] = False
+    ds["structural"][..., side] = True
+    panel = panels_of(opened(ds, width=1400, height=1200, camera="side"))[0].astype(int)
+    rows, columns = np.nonzero(panel[..., 2] > panel[..., 0] + 40)
+    tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert tall > 10
+    assert abs(tall - wide) <= 2
+    assert len(rows) / (tall * wide) == pytest.approx(np.pi / 4, abs=0.08), "a square fills its box, a disc does not"
 
 
 @pytest.mark.browser

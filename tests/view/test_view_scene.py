@@ -63,6 +63,7 @@ def test_each_panel_adds_its_branch_and_shows_the_query():
 def test_the_query_is_marked_even_where_the_car_hides_it():
     for panel in panels_of(pixels(picture(field()), window_size=(1500, 500), camera="right")):
         assert near(panel, QUERY_COLOUR) > 30
+        assert near(panel, COLOURS["ball"]) < 5
 
 
 def test_a_point_read_by_several_branches_is_drawn_once():

@@ -20,7 +20,7 @@ class Orbit {
     this.direction = direction;
     this.azimuth = Math.abs(x) + Math.abs(y) < 1e-6 ? -Math.PI / 2 : Math.atan2(y, x);
     this.elevation = limit(Math.atan2(z, Math.hypot(x, y)));
-    this.moved = false;
+    this.moved = this.turned = false;
     this.fit(aspect || this.aspect);
   }
 
@@ -74,6 +74,7 @@ class Orbit {
   turn(dx, dy) {
     this.azimuth -= 0.008 * dx;
     this.elevation = limit(this.elevation + 0.008 * dy);
+    this.turned = true;
     if (!this.moved) this.fit(this.aspect);
     this.changed();
   }

@@ -36,12 +36,17 @@ class Page {
     this.camera = new Orbit(byId("canvas"), positions, meta.angle, () => this.redraw());
     this.switches();
     this.legend();
-    this.camera.look(meta.eye, this.shape());
+    this.camera.look(this.eye(), this.shape());
     this.update();
     new ResizeObserver(() => {
       if (!this.camera.moved) this.camera.fit(this.shape());
       this.redraw();
     }).observe(byId("stage"));
+  }
+
+  // Where to look from: a side that sees the query.
+  eye() {
+    return meta.eyes[this.state.query || 0];
   }
 
   shape() {
@@ -55,12 +60,13 @@ class Page {
       if (values.length < 2) continue;
       this.list(name, values, this.state[name], (i) => {
         this.state[name] = i;
+        if (name === "query" && !this.camera.turned && !this.camera.moved) this.camera.look(this.eye(), this.shape());
         this.update();
       });
     }
     const cameras = Object.keys(meta.cameras);
     this.list("camera", ["as opened", ...cameras], 0, (i) => {
-      this.camera.look(i ? meta.cameras[cameras[i - 1]] : meta.eye, this.shape());
+      this.camera.look(i ? meta.cameras[cameras[i - 1]] : this.eye(), this.shape());
       this.redraw();
     });
   }
