@@ -35,8 +35,8 @@ def unsupported(operator, q, *, top_k=1, spatial_dims=0, group_selection=True, *
         return f"the kernels take top_k from 1 to 32, not {top_k}"
     if spatial_dims not in (0, 2, 3):
         return f"the kernels take positions in 2 or 3 dimensions, not {spatial_dims}"
-    if n * d >= 2**31 or batch * heads >= 2**16:
-        return f"the kernels take N * d below 2**31 and B * H below 2**16, not {n} * {d} and {batch} * {heads}"
+    if n * d >= 2**31 or batch * heads >= 2**16 or batch * heads * n * top_k >= 2**31:
+        return f"the kernels take N * d and B * H * N * top_k below 2**31, not d={d}, B={batch}, H={heads}, N={n}"
     return None
 
 
@@ -77,6 +77,7 @@ def selected_attention(q, k, v, indices, point_mask, block_size, group_size):
 def selected_attention_backward(grad_out, q, k, v, indices, point_mask, out, lse, block_size, group_size):
     """Backward of attention to the selected blocks: ``(grad_q, grad_k, grad_v)``."""
     grad_out, q, k, v, indices, point_mask, lse = _contiguous(grad_out, q, k, v, indices, point_mask, lse)
+    inverse = selection_backward.inverse_index(indices, k.shape[2] // block_size)
     grad_q, delta = selection.backward_q(grad_out, q, k, v, indices, point_mask, lse, block_size, group_size)
     return grad_q, *selection_backward.backward_kv(
-        grad_out, q, k, v, indices, point_mask, lse, delta, block_size, group_size)
+        grad_out, q, k, v, inverse, indices.shape[3], point_mask, lse, delta, block_size, group_size)

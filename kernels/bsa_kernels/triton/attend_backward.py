@@ -51,7 +51,7 @@ def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz,
 
 
 @triton.jit
-def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, Shift, DGate, DSlope, NQ, NK, H, scale, out_scale,
+def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, Shift, DGate, DSlope, Gated, NQ, NK, H, scale, out_scale,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                 RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                 EVEN_K: tl.constexpr, BRANCH: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
@@ -59,7 +59,8 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
     """BRANCH: which column of the gate this branch is (-1: not gated). ADD: add to DQ instead of overwriting it.
 
     Out may be None where the keys divide evenly into tiles: delta is then the sum of p * dp over an extra pass, which for a
-    ball costs less than keeping its output would, and is more exact. Shift receives the log-sum-exp as exponents use it.
+    ball costs less than keeping its output would, and is more exact. Shift receives the log-sum-exp as exponents use it,
+    Gated (where given) gate * DOut; Delta is then gated too.
     """
     head = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * BLOCK_M
@@ -104,7 +105,12 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
                 kx, ky, kz = coordinates(Pos, cols, cols < high, POS_D)
             p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
             delta += tl.sum(p * tl.dot(do, tl.trans(v), input_precision=PRECISION), 1)
-    tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
+    if Gated is not None:
+        gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
+        store_rows(Gated + head * NQ * D, rows, do.to(tl.float32) * gate[:, None], NQ, D, BLOCK_D)
+        tl.store(Delta + head * NQ + rows, delta * gate, mask=rows < NQ)
+    else:
+        tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
     tl.store(Shift + head * NQ + rows, lse, mask=rows < NQ)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     dslope = tl.zeros([BLOCK_M], tl.float32)
@@ -194,7 +200,7 @@ def _backward_kv(Q, K, V, DOut, Shift, Delta, Gate, KeyMask, Pos, Slope, DK, DV,
             qx, qy, qz = coordinates(Pos, rows, rows < NQ, POS_D)
             s += slope * distances(kx, ky, kz, qx, qy, qz, POS_D)
         p = tl.exp2(s - shift[None, :])
-        if BRANCH >= 0:  # cheaper than a gated dout, which would have to go back to shared memory
+        if BRANCH >= 0:  # a dout gated here would have to go back to shared memory
             gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
             p = p * gate[None, :]
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
@@ -211,15 +217,19 @@ def _backward_kv(Q, K, V, DOut, Shift, Delta, Gate, KeyMask, Pos, Slope, DK, DV,
 
 
 def backward_configs(d, ball, dtype):
-    """Tile sizes (BLOCK_M, BLOCK_N, warps, stages) of `_backward_q` and `_backward_kv`."""
+    """Tile sizes (BLOCK_M, BLOCK_N, warps, stages) of `_backward_q` and `_backward_kv`. The fastest seen on an H200."""
     wide = block_d(d)
     if dtype == torch.float32:
         rows = 32 if wide <= 64 else 16
         query = key = (rows, rows, 4, 2)
-    elif wide <= 64:
-        query, key = (64, 64, 4, 2), (64, 64, 4, 2)
-    else:
+    elif wide > 64:
         query, key = (64, 32, 4, 2), (32, 64, 4, 2)
+    elif ball:
+        query = (64, 128, 4, 2) if wide == 64 else (64, 64, 4, 1)
+        key = (128, 64, 4, 2) if wide == 64 else (64, 128, 4, 2)
+    else:
+        query = (64, 64, 4, 3)
+        key = (32, 128, 4, 3) if wide == 64 else (64, 128, 4, 3)
     if ball:
         query, key = ((min(c[0], ball), min(c[1], ball), *c[2:]) for c in (query, key))
     return query, key
@@ -250,20 +260,22 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     dq = dq if add else torch.empty_like(q)
     tiles = triton.cdiv(NQ, query[0])
     dslope = torch.empty(B, H, tiles, dtype=torch.float32, device=q.device) if biased else None
+    gated = torch.empty_like(dout) if branch >= 0 and not ball else None  # many readers a row: gate it once
     common = dict(D=d, BLOCK_D=block_d(d), RANGE=ball, POS_D=positions.shape[-1] if biased else 0,
-                  MASKED=key_mask is not None, BRANCH=branch, PRECISION=precision(q.dtype))
+                  MASKED=key_mask is not None, PRECISION=precision(q.dtype))
     mask, pos = as_bytes(key_mask), positions if biased else None
     scale = 1 / math.sqrt(d)
     _backward_q[(tiles, B * H)](
-        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, shift, dgate, dslope, NQ, NK, H, scale * LOG2E, scale,
-        BLOCK_M=query[0], BLOCK_N=query[1], EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0, ADD=add,
+        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, shift, dgate, dslope, gated, NQ, NK, H, scale * LOG2E, scale,
+        BRANCH=branch, BLOCK_M=query[0], BLOCK_N=query[1], EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0, ADD=add,
         STAGES=query[3], num_warps=query[2], num_stages=query[3], **common)
     pieces = pieces or pieces_of(NQ, NK, B * H, key, ball, q.device)
     part = triton.cdiv(triton.cdiv(NQ, pieces), key[0]) * key[0]
     shape, dtype = ((B, H, NK, d), k.dtype) if pieces == 1 else ((pieces, B, H, NK, d), torch.float32)
     dk, dv = (torch.empty(shape, dtype=dtype, device=q.device) for _ in range(2))
     _backward_kv[(triton.cdiv(NK, key[1]), B * H, pieces)](
-        q, k, v, dout, shift, delta, gate, mask, pos, slope, dk, dv, NQ, NK, H, scale * LOG2E, scale, part,
+        q, k, v, dout if gated is None else gated, shift, delta, gate, mask, pos, slope, dk, dv, NQ, NK, H, scale * LOG2E,
+        scale, part, BRANCH=branch if gated is None else -1,
         BLOCK_M=key[0], BLOCK_N=key[1], EVEN_Q=NQ % key[0] == 0, EVEN_K=NK % key[1] == 0,
         STAGES=key[3], num_warps=key[2], num_stages=key[3], **common)
     if pieces > 1:

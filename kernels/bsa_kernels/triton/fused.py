@@ -75,6 +75,8 @@ def fused(
     ball, ball_lse = attend.forward(q, k, v, point_mask, positions, distance_slope, ball=ball_size)
     out, selection_lse = selection.forward(q, k, v, indices, point_mask, block_size, group, gate, ball, compression,
                                            block_size if group_compression else 1)
+    if not group_compression:  # it only scored, and has no gradient
+        q_coarse = None
     made = (x if own is None and x is not None else q.new_empty(0) for own, x in zip(given, (q_coarse, k_coarse, v_coarse)))
     return out, compression, ball_lse, compression_lse, selection_lse, indices, *made
 
@@ -89,7 +91,7 @@ def _(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, 
     lse = lambda rows: q.new_empty((batch, heads, rows), dtype=torch.float32)
     like = lambda x, shape: x.new_empty(shape)
     rows = blocks if group_compression else n
-    pools_q = q_coarse is None and (group_compression or coarse_scores or group == block_size)
+    pools_q = q_coarse is None and group_compression
     return (like(q, q.shape), like(q, (batch, heads, rows, d)), lse(n), lse(rows), lse(n),
             q.new_empty((batch, heads, n // group, top_k), dtype=torch.int64), like(q, pooled if pools_q else (0,)),
             like(q, pooled if k_coarse is None else (0,)), like(q, pooled if v_coarse is None else (0,)))
@@ -104,6 +106,8 @@ def fused_backward(
     q_given: bool, k_given: bool, v_given: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, gate, slope, and of the coarse q, k, v; (0,) for those that have none."""
+    # First, while none of the gradients takes memory yet: sorting does.
+    inverse = selection_backward.inverse_index(indices, q.shape[2] // block_size)
     none = lambda: q.new_empty(0)  # one each: outputs may not share memory
     q, k, v, gate, dout, positions = _contiguous(
         q, k, v, gate, dout, None if positions is None else positions.float())
@@ -130,7 +134,7 @@ def fused_backward(
         (dk if v_given else dv).add_(spread(dk_coarse if v_given else dv_coarse, point_mask, block_size))
     both = not (k_given or v_given)
     dk, dv = selection_backward.backward_kv(
-        dout, q, k, v, indices, point_mask, selection_lse, delta, block_size, group_size, gate, 2, dk, dv,
+        dout, q, k, v, inverse, indices.shape[3], point_mask, selection_lse, delta, block_size, group_size, gate, 2, dk, dv,
         dk_coarse if both else None, dv_coarse if both else None)
     return (dq, dk, dv, dgate, none() if dslope is None else dslope, dq_coarse if q_given and dq_coarse is not None else none(),
             dk_coarse if k_given else none(), dv_coarse if v_given else none())

@@ -134,7 +134,9 @@ def scan_config(d, kept, dtype):
         return 32, 4, 2, 32, 4, 8
     if dtype == torch.float32 or block_d(d) > 64:
         return 32, 4, 2, 64, 4, 8
-    return (128, 4, 3, 64, 1, 16) if kept == 4 else (64, 4, 3, 64, 4, 8)
+    if kept > 4:
+        return 64, 4, 3, 64, 4, 8
+    return (128, 4, 3, 32, 1, 16) if block_d(d) == 64 else (64, 4, 4, 32, 1, 8)
 
 
 def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball, *,

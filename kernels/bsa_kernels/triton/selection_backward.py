@@ -14,18 +14,18 @@ from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
 
 
 def inverse_index(indices, blocks):
-    """order (B*H*G*k,) int64: slots sorted by block; bounds (B*H*blocks + 1,): where each block's slots begin.
+    """order (B*H*G*k,) int32: slots sorted by block; bounds int32: where the slots of each block of each head begin.
 
-    Missing slots (-1) sort last within their head, beyond every block's list.
+    Missing slots (-1) sort last within their head, beyond every block's list. B * H * (G * k + blocks) fits 32 bits.
     """
     B, H, G, k = indices.shape
-    heads = torch.arange(B * H, device=indices.device).view(-1, 1)
-    flat = indices.view(B * H, G * k)
-    key = (heads * (blocks + 1) + torch.where(flat < 0, blocks, flat)).view(-1)
-    key = key.to(torch.int32) if B * H * (blocks + 1) < 2**31 else key
-    sorted_key, order = torch.sort(key, stable=True)
-    edges = torch.arange(B * H * (blocks + 1) + 1, device=indices.device, dtype=sorted_key.dtype)
-    return order, torch.searchsorted(sorted_key, edges)
+    flat = indices.view(B * H, G * k).to(torch.int32)
+    first = torch.arange(0, B * H * (blocks + 1), blocks + 1, device=indices.device, dtype=torch.int32)
+    key = torch.where(flat < 0, blocks, flat).add_(first[:, None]).view(-1)
+    key, order = torch.sort(key, stable=True)
+    order = order.to(torch.int32)
+    edges = torch.arange(B * H * (blocks + 1) + 1, device=indices.device, dtype=torch.int32)
+    return order, torch.searchsorted(key, edges, out_int32=True)
 
 
 @triton.jit
@@ -50,7 +50,7 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
     for entry in range(begin, end, ENTRIES):
         here = entry + col // GROUP
         slot = tl.load(Order + here, mask=here < end, other=-1)
-        group = (slot - head * slots) // TOP_K
+        group = (slot - head.to(tl.int32) * slots) // TOP_K
         rows = tl.where(here < end, group * GROUP + col % GROUP, N).to(tl.int32)
         q = load_rows(Q + base, rows, N, D, BLOCK_D, True)
         do = load_rows(DOut + base, rows, N, D, BLOCK_D, True)
@@ -88,16 +88,16 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
 
 
 def config(d, group, dtype):
-    """Slots of a round and warps: 16 queries a round, since most blocks are chosen by few groups."""
-    return max(1, 16 // group), 1 if block_d(d) <= 32 and dtype != torch.float32 else 2
+    """Slots of a round and warps: 32 queries a round, since most blocks are chosen by few groups."""
+    return max(1, 32 // group), 1 if block_d(d) <= 32 and dtype != torch.float32 else 2
 
 
-def backward_kv(dout, q, k, v, indices, point_mask, lse, delta, block_size, group_size, gate=None, branch=-1,
+def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, block_size, group_size, gate=None, branch=-1,
                 dk=None, dv=None, dk_coarse=None, dv_coarse=None):
-    """dk, dv: added in place to those given, together with the gradients of the mean-pooled coarse keys and values."""
+    """dk, dv, with the `inverse_index` of the choice: added in place to those given, together with the gradients of the mean-pooled coarse keys and values."""
     B, H, N, d = q.shape
-    M, top_k = N // block_size, indices.shape[3]
-    order, bounds = inverse_index(indices, M)
+    M = N // block_size
+    order, bounds = inverse
     add = dk is not None
     if not add:
         dk, dv = torch.empty_like(k), torch.empty_like(v)
@@ -105,7 +105,7 @@ def backward_kv(dout, q, k, v, indices, point_mask, lse, delta, block_size, grou
     scale = 1 / math.sqrt(d)
     _backward_kv[(M, B * H)](
         q, k, v, dout, lse, delta, gate, as_bytes(point_mask), order, bounds, dk, dv, dk_coarse, dv_coarse,
-        N, M, H, indices.shape[2] * top_k, scale * LOG2E, scale,
+        N, M, H, N // group_size * top_k, scale * LOG2E, scale,
         D=d, BLOCK_D=block_d(d), BLOCK=block_size, GROUP=group_size, TOP_K=top_k, ENTRIES=entries,
         ROWS=max(16, block_size), MASKED=point_mask is not None, BRANCH=branch, ADD=add,
         POOLED=dk_coarse is not None, PRECISION=precision(q.dtype), num_warps=warps)

@@ -1,0 +1,239 @@
+"""The kernels on a CUDA device: accuracy, determinism, memory, and how they sit in PyTorch."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+import bsa_kernels
+from bsa_kernels import reference
+from bsa_kernels.triton import check
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+CASES = [
+    dict(head_dim=32),
+    dict(head_dim=32, group_compression=True),
+    dict(head_dim=8, masked=True),
+    dict(head_dim=8, masked=True, group_compression=True),
+    dict(head_dim=16, masked=True, batch=2, n=2304),
+    dict(head_dim=64, masked=True, group_compression=True),
+    dict(head_dim=64),
+    dict(head_dim=128, masked=True),
+    dict(head_dim=128, group_compression=True),
+    dict(head_dim=16, top_k=16, group_selection=False),
+    dict(head_dim=40, block_size=16, group_size=32, ball_size=128, top_k=3),
+    dict(head_dim=32, batch=2, masked=True, ball_size=32, top_k=32, n=1056, block_size=4),
+    dict(head_dim=32, ball_size=1024, block_size=64, group_size=64, top_k=2),
+    dict(head_dim=48, given=True, group_compression=True, coarse_scores=True, masked=True),
+    dict(head_dim=32, biased=False, mask_own_ball=False, group_size=4, top_k=7),
+    dict(head_dim=24, given=True, ball_size=64, n=448, block_size=32, group_size=8, top_k=10),
+]
+ids = lambda case: "-".join(f"{name}={value}" for name, value in case.items())
+
+
+def made(case, dtype, heads=2, **more):
+    options = dict(n=2048) | case | more
+    names = ("batch", "masked", "given", "biased", "scale", "seed")
+    keywords = {name: options.pop(name) for name in names if name in options}
+    n, head_dim = options.pop("n"), options.pop("head_dim")
+    return *check.inputs(n, heads, head_dim, dtype, block_size=options.get("block_size", 8), **keywords), options
+
+
+def fused(options):
+    def run(*x):
+        return bsa_kernels.ball_sparse_attention(
+            *x[:7], q_coarse=x[7], k_coarse=x[8], v_coarse=x[9], backend="triton", **options
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def exact_float32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+def poison():
+    """Leave NaN in the memory that the next allocations will get."""
+    for size in (2**12, 2**16, 2**20, 2**22, 2**24):
+        blocks = [torch.full((size,), torch.nan, device="cuda") for _ in range(12)]
+        del blocks
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_error_within_limits(case, dtype):
+    arguments, dout, options = made(case, dtype)
+    forward, backward, most = check.limits(dtype)
+    poison()
+    for name, (ours, plain) in check.errors(arguments, dout, **options).items():
+        assert ours <= (forward if name == "out" else backward) * plain + 1e-6, f"{name}: {ours} against {plain}"
+    assert check.regret(arguments, **options) <= most
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_two_runs_give_the_same_bits(case):
+    arguments, dout, options = made(case, torch.bfloat16)
+    first = check.differentiate(fused(options), arguments, dout)
+    poison()
+    second = check.differentiate(fused(options), arguments, dout)
+    for name, value in first.items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.mark.parametrize("group_compression", [False, True])
+def test_branches_and_log_sum_exps(group_compression):
+    arguments, _, options = made(dict(head_dim=32, masked=True, group_compression=group_compression), torch.float32)
+    x = dict(zip(("q_coarse", "k_coarse", "v_coarse"), arguments[7:]))
+    _, ours = bsa_kernels.ball_sparse_attention(*arguments[:7], **x, backend="triton", return_aux=True, **options)
+    exact = [a.double() if a is not None and a.is_floating_point() else a for a in arguments[:7]]
+    _, theirs = reference.ball_sparse_attention(*exact, **options)
+    assert torch.equal(ours.indices, theirs.indices)
+    for name in ("ball", "compression", "selection", "ball_lse", "compression_lse", "selection_lse"):
+        torch.testing.assert_close(getattr(ours, name).double(), getattr(theirs, name), rtol=1e-5, atol=1e-5)
+
+
+def test_ties_go_to_the_lowest_block():
+    q = torch.ones(1, 1, 64, 16, device="cuda", dtype=torch.bfloat16)
+    k = torch.ones(1, 1, 64, 16, device="cuda", dtype=torch.bfloat16)
+    k[:, :, 40] = 2
+    sizes = dict(ball_size=64, block_size=8, group_size=8, top_k=4)
+    indices = bsa_kernels.select_blocks(q, k, **sizes, backend="triton")
+    assert indices[0, 0, 0].tolist() == [40, 8, 9, 10]
+    assert indices[0, 0, 63].tolist() == [40, 0, 1, 2]
+
+
+def test_missing_slots():
+    q = torch.randn(1, 1, 8, 16, device="cuda", dtype=torch.float16)
+    indices = bsa_kernels.select_blocks(q, q, ball_size=32, block_size=8, group_size=8, top_k=6, backend="triton")
+    assert (indices[..., 4:] == -1).all()
+    assert (indices[..., :4] >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 30.0])
+def test_extreme_logits_stay_finite(scale):
+    arguments, dout, options = made(dict(head_dim=32, masked=True, scale=scale), torch.bfloat16)
+    for name, value in check.differentiate(fused(options), arguments, dout).items():
+        assert torch.isfinite(value).all(), name
+
+
+def test_nothing_real_gives_zeros():
+    arguments, dout, options = made(dict(head_dim=16), torch.bfloat16)
+    arguments = *arguments[:6], torch.zeros(1, 2048, dtype=torch.bool, device="cuda"), *arguments[7:]
+    for name, value in check.differentiate(fused(options), arguments, dout).items():
+        assert (value == 0).all(), name
+
+
+def test_offsets_beyond_32_bits():
+    shape = 9, 8, 2**20, 32  # more than 2**31 elements
+    q = torch.randn(1, 8, 2**20, 32, device="cuda", dtype=torch.bfloat16).expand(shape).contiguous()
+    out = bsa_kernels.ball_attention(q, q, q, ball_size=256, backend="triton")
+    assert torch.equal(out[0], out[-1])
+
+
+def test_million_points_with_256_channels():
+    arguments, dout, options = made(dict(n=2**20, head_dim=32, group_compression=True), torch.bfloat16, heads=8)
+    for name, value in check.differentiate(fused(options), arguments, dout).items():
+        assert torch.isfinite(value).all(), name
+
+
+@pytest.mark.parametrize("variant", [{}, dict(group_compression=True)], ids=ids)
+def test_compiles_to_one_graph(variant):
+    arguments, dout, options = made(dict(head_dim=32, masked=True) | variant, torch.bfloat16)
+    eager = check.differentiate(fused(options), arguments, dout)
+    torch._dynamo.reset()
+    compiled = check.differentiate(torch.compile(fused(options), fullgraph=True), arguments, dout)
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=2e-2, atol=2e-2)
+
+
+def test_operator_registration():
+    arguments, _, options = made(dict(head_dim=16, n=512, masked=True), torch.float32)
+    from bsa_kernels.triton import fused as module
+
+    arguments = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(arguments)]
+    settings = [(check.DEFAULTS | options)[name] for name in module.NAMES]
+    torch.library.opcheck(
+        module.fused, (*arguments, *settings), test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
+    )
+
+
+def test_autocast_and_checkpointing():
+    from torch.utils.checkpoint import checkpoint
+
+    arguments, dout, options = made(dict(head_dim=32), torch.float32)
+
+    def run(*x):
+        with torch.autocast("cuda", torch.bfloat16):
+            return fused(options)(*x)
+
+    plain = check.differentiate(run, arguments, dout.bfloat16())
+    assert plain["out"].dtype == torch.bfloat16
+    again = check.differentiate(lambda *x: checkpoint(run, *x, use_reentrant=False), arguments, dout.bfloat16())
+    for name, value in plain.items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_cuda_graph_replays():
+    arguments, dout, options = made(dict(head_dim=32, n=1024), torch.bfloat16)
+    leaves = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(arguments)]
+    run = lambda: torch.autograd.grad(fused(options)(*leaves), [leaves[i] for i in (0, 1, 2, 3, 5)], dout)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        expected = run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run()
+    for gradient in captured:
+        gradient.fill_(torch.nan)
+    graph.replay()
+    for ours, theirs in zip(captured, expected):
+        assert torch.equal(ours, theirs)
+
+
+def test_flops_are_counted():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    arguments, _, options = made(dict(head_dim=32), torch.bfloat16)
+    counts = []
+    for backend in ("triton", "torch"):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            bsa_kernels.ball_sparse_attention(*arguments[:7], backend=backend, **options)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+def test_training_follows_the_reference():
+    def losses(backend):
+        torch.manual_seed(0)
+        n, heads, d = 512, 4, 16
+        x, target = torch.randn(n, 64, device="cuda"), torch.randn(n, 64, device="cuda")
+        positions = torch.rand(1, n, 3, device="cuda")
+        project, gates, back = (torch.nn.Linear(64, size).cuda() for size in (192, 3 * heads, 64))
+        slope = torch.nn.Parameter(-torch.ones(heads, device="cuda"))
+        parameters = [slope, *project.parameters(), *gates.parameters(), *back.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=1e-3)
+        history = []
+        for _ in range(200):
+            q, k, v = project(x).view(n, 3, heads, d).permute(1, 2, 0, 3)[:, None]
+            gate = gates(x).sigmoid().view(n, heads, 3).permute(1, 0, 2)[None]
+            out = bsa_kernels.ball_sparse_attention(
+                q, k, v, gate, positions, slope, ball_size=128, backend=backend
+            )
+            loss = (back(out[0].permute(1, 0, 2).reshape(n, 64)) - target).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            history.append(loss.item())
+        return torch.tensor(history)
+
+    ours, theirs = losses("triton"), losses("torch")
+    assert ours[-1] < ours[0]
+    assert ((ours - theirs).abs() / theirs).max() < 0.01
