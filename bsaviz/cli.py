@@ -145,7 +145,7 @@ def _field(arguments):
     import bsaviz
 
     car, model = _car_and_model(arguments)
-    field = bsaviz.receptive_field(model, car, _query(arguments.query))
+    field = bsaviz.receptive_field(model, car, _query(arguments.query), progress=True)
     _write(field, arguments, layer=arguments.layer, head=arguments.head, kind=arguments.kind)
 
 
@@ -153,7 +153,7 @@ def _gates(arguments):
     import bsaviz
 
     car, model = _car_and_model(arguments)
-    _write(bsaviz.gates(model, car), arguments, layer=arguments.layer, head=arguments.head)
+    _write(bsaviz.gates(model, car, progress=True), arguments, layer=arguments.layer, head=arguments.head)
 
 
 def _command(arguments):
