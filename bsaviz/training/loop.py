@@ -87,7 +87,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     config = config or TrainConfig()
     train_cars = checked_cars("train_cars", train_cars)
     test_cars = checked_cars("test_cars", test_cars) if test_cars is not None else []
-    error_units(train_cars + test_cars, config.target)
+    error_units(train_cars + test_cars, config.target)  # refuses a mixture of units before any work is done
     if checkpoint is not None:
         check_writable(checkpoint)
 

@@ -1,6 +1,7 @@
 """The loop learns, stops cleanly, resumes bit for bit and says what is wrong."""
 
 import os
+import random
 import signal
 import threading
 from dataclasses import replace
@@ -100,6 +101,35 @@ def test_a_stopped_run_resumes_bit_for_bit(cars, make_model, tmp_path, settings)
     assert whole.history.drop_vars("elapsed").identical(second.history.drop_vars("elapsed"))
     assert whole.metrics.identical(second.metrics)
     assert same_weights(load_model(path, device="cpu"), unbroken)
+
+
+def test_a_run_may_stop_before_its_first_step_and_resume_after_its_last(cars, make_model, tmp_path):
+    config, model = TrainConfig(steps=2), make_model()
+    first = train(model, cars[:2], config=config, progress=False, checkpoint=tmp_path / "run", should_stop=lambda: True)
+    assert first.stopped
+    assert first.history.sizes["step"] == 0
+    second = train(model, cars[:2], config=config, progress=False, checkpoint=tmp_path / "run", resume=tmp_path / "run")
+    third = train(make_model(), cars[:2], config=config, progress=False, resume=tmp_path / "run")
+    assert not third.stopped
+    assert third.history.identical(second.history)
+    assert third.metrics.identical(second.metrics)
+
+
+def test_a_resumed_run_draws_what_the_unbroken_one_drew(cars, make_model, tmp_path):
+    """Under a model that draws from the global generators of torch, numpy and python, as dropout would."""
+
+    def noisy():
+        model = make_model()
+        noise = lambda: 0.1 * (random.random() + np.random.rand())  # noqa: NPY002
+        model.head.register_forward_hook(lambda module, _, out: out + noise() * torch.randn_like(out))
+        return model
+
+    config, unbroken, resumed = TrainConfig(steps=6), noisy(), noisy()
+    train(unbroken, cars[:2], config=config, progress=False)
+    half = {"checkpoint": tmp_path / "run", "should_stop": stop_before(3)}
+    train(noisy(), cars[:2], config=config, progress=False, **half)
+    train(resumed, cars[:2], config=config, progress=False, resume=tmp_path / "run")
+    assert same_weights(unbroken, resumed)
 
 
 def test_a_run_that_died_resumes_from_its_last_checkpoint(cars, make_model, tmp_path):
