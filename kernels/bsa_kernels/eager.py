@@ -17,7 +17,7 @@ def unsupported(operator, q, **config):
 
 def tile_bytes(device):
     """Bytes of one score tile: about a CPU's second-level cache, or enough to fill a GPU."""
-    return 256 << 20 if device.type == "cuda" else 4 << 20
+    return 256 << 20 if device.type == "cuda" else 2 << 20
 
 
 def ball_attention(q, k, v, positions, distance_slope, point_mask, ball_size):
@@ -58,7 +58,7 @@ def compressed_attention(q, k_coarse, v_coarse, block_mask):
     """Forward of attention to the coarse keys: ``(out, lse)``."""
     out, lse = _outputs(q)
     keys, values = k_coarse.to(lse.dtype), v_coarse.to(lse.dtype)
-    hidden = None if block_mask is None else ~block_mask[:, None, None, :]
+    hidden = _hidden_blocks(block_mask)
     for queries in _tiles(q, q.shape[2], keys.shape[2]):
         out[:, :, queries], lse[:, :, queries] = _attend(q[:, :, queries], keys, values, None, hidden)
     return out, lse
@@ -69,7 +69,7 @@ def compressed_attention_backward(grad_out, q, k_coarse, v_coarse, block_mask, o
     grad_q = _like(q)
     keys, values = k_coarse.to(lse.dtype), v_coarse.to(lse.dtype)
     grad_k, grad_v = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (keys, values))
-    hidden = None if block_mask is None else ~block_mask[:, None, None, :]
+    hidden = _hidden_blocks(block_mask)
     for queries in _tiles(q, q.shape[2], keys.shape[2]):
         tile_grad, tile_q, tile_out, tile_lse = (x[:, :, queries] for x in (grad_out, q, out, lse))
         tile = _attend_backward(tile_grad, tile_q, keys, values, tile_out, tile_lse, None, hidden)
@@ -84,7 +84,7 @@ def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_si
     dtype = _compute_dtype(score_q)
     keys = k_coarse.to(dtype)
     blocks = keys.shape[2]
-    hidden = None if block_mask is None else ~block_mask[:, None, None, :]
+    hidden = _hidden_blocks(block_mask)
     ball_of_block = torch.arange(blocks, device=keys.device) * block_size // ball_size
     indices = torch.empty(*score_q.shape[:3], top_k, dtype=torch.int64, device=keys.device)
     for groups in _tiles(score_q, score_q.shape[2], blocks):
@@ -151,7 +151,7 @@ def _attend(q, k, v, bias, hidden):
     scores = _scores(q, k, bias, hidden)
     highest = scores.amax(-1)
     weights = scores.softmax(-1)
-    out = weights @ v.to(weights.dtype)
+    out = _weigh(weights, v.to(weights.dtype))
     # The largest weight is exp(highest - lse), and at least 1 / number of keys.
     lse = highest - weights.amax(-1).log()
     if hidden is not None:
@@ -166,12 +166,22 @@ def _attend_backward(grad_out, q, k, v, out, lse, bias, hidden):
     grad_out, out = grad_out.to(lse.dtype), out.to(lse.dtype)
     scores = _scores(q, k, bias, hidden)
     weights = scores.sub_(lse.masked_fill(lse == -torch.inf, torch.inf)[..., None]).exp_()
-    grad_v = weights.mT @ grad_out
+    grad_v = _gather_back(weights, grad_out)
     grad_scores = (grad_out @ v.to(lse.dtype).mT).sub_((grad_out * out).sum(-1, keepdim=True)).mul_(weights)
     scale = 1 / sqrt(q.shape[-1])
-    grad_q = (grad_scores @ k.to(lse.dtype)).mul_(scale)
-    grad_k = (grad_scores.mT @ q.to(lse.dtype)).mul_(scale)
+    grad_q = _weigh(grad_scores, k.to(lse.dtype)).mul_(scale)
+    grad_k = _gather_back(grad_scores, q.to(lse.dtype)).mul_(scale)
     return grad_q, grad_k, grad_v, grad_scores
+
+
+def _weigh(weights, x):
+    """weights @ x, spelled so that the few channels of a head are rows: up to 3 times as fast on a CPU."""
+    return (x.mT @ weights.mT).mT
+
+
+def _gather_back(weights, x):
+    """weights^T @ x, spelled likewise: 1.6 to 5 times as fast."""
+    return (x.mT @ weights).mT
 
 
 def _best(scores, top_k):
@@ -222,6 +232,13 @@ def _distance_bias(positions, distance_slope, points, ball_size, dtype):
     # Differences, not |a|^2 + |b|^2 - 2ab: the latter loses half the digits between near points.
     distance = torch.cdist(tile, tile, compute_mode="donot_use_mm_for_euclid_dist")
     return (distance_slope.to(dtype).view(1, -1, 1, 1, 1), distance[:, None]), distance
+
+
+def _hidden_blocks(block_mask):
+    """(B, 1, 1, M). With padding spread evenly every block is real: worth a look, but on a GPU it would be a wait."""
+    if block_mask is None or (block_mask.device.type == "cpu" and block_mask.all()):
+        return None
+    return ~block_mask[:, None, None, :]
 
 
 def _hidden_in_balls(point_mask, points, ball_size):
