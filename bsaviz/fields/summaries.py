@@ -44,6 +44,7 @@ def summary(rf):
         )
     reads = rf["structural"] if "structural" in rf else rf["mass"] > 0
     area = rf["area"] if "area" in rf else xr.ones_like(rf["position"].isel(xyz=0, drop=True))
+    area = area.astype(np.float64)
     distance = _distance(rf)
     count = reads.sum("point")
     share = 100 * xr.dot(reads, area / area.sum(), dim="point")
