@@ -7,7 +7,9 @@ The packaged file is written by ``python -m bsaviz.datasets.generated --count 64
 """
 
 import argparse
+import zlib
 from functools import lru_cache
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -38,10 +40,10 @@ def generate_car(seed, num_points=NUM_POINTS):
     ----------
     seed : int
         Zero or more. Styles take turns with it (sedan, hatchback, SUV, coupe, estate, van), the rest is drawn from it.
-        Equal seeds give equal bits on one machine with the same library versions; elsewhere, in our experience, points
-        agree to 0.1 mm and pressures to 0.1 Pa.
+        Equal seeds give equal bits on one machine with the same library versions. Elsewhere the body is the same and
+        so is nearly every point; where rounding differs, a few points may sit elsewhere on the surface.
     num_points : int
-        Even, 1500 to 8192; triangles are ``2 * num_points - 4``.
+        Even, 1500 to 8192. The time goes with its cube: seconds at 3586, a minute at 8192.
 
     Returns
     -------
@@ -150,7 +152,7 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise BsavizError(f"{path} is not a whole file of generated cars ({error}); remove it and try again") from error
     points = np.split(arrays["points"], arrays["point_ends"][:-1])
     faces = np.split(arrays["faces"], arrays["face_ends"][:-1])

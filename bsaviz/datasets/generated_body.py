@@ -53,9 +53,8 @@ def body_distance(shape, spacing=0.02):
     y = np.arange(0, shape.width / 2 + 0.25 + pad, spacing)
     z = np.arange(-spacing, shape.height + pad, spacing)
     x3, y3, z3 = np.meshgrid(x, y, z, indexing="ij", sparse=True)
-    tub = _tub(shape, x3, y3, z3, spacing)
-    body = _smooth_min(tub, _cabin(shape, x3, y3, z3, spacing), 0.07)
-    body = _smooth_min(body, _mirror(shape, x3, y3, z3), 0.06)
+    body = _smooth_min(_tub(shape, x3, y3, z3), _cabin(shape, x3, y3, z3), 0.05)
+    body = _smooth_min(body, _door_mirror(shape, x3, y3, z3), 0.06)
     for axle in shape.axles:
         body = _with_wheel(shape, body, axle, x3, y3, z3)
     # Rounded, so that the last bits of a sine on another machine do not move the contour.
@@ -110,17 +109,17 @@ def _look_up(table, x_axis, z_axis, x, z):
     return map_coordinates(table, [rows, columns], order=1, mode="nearest")
 
 
-def _pushed_out(side_view, half_width, x, y, z, spacing, *, rounding, nose_bend, tail_bend, crown):
+def _pushed_out(shape, corners, half_width, x, y, z, *, corner_rounding, edge_rounding, nose_bend, tail_bend, crown):
     """A side view pushed out to `half_width`, with curved ends in plan and a crowned top."""
-    x_axis = np.arange(x.min() - 0.5, x.max() + 0.5, spacing)
-    z_axis = np.arange(z.min() - 0.2, z.max() + 0.3, spacing)
-    table = side_view(x_axis, z_axis)
-    across = np.square(y / half_width.max())
-    middle = (x.min() + x.max()) / 2
-    reach = (x.max() - x.min()) / 2
-    bend = np.where(x < middle, nose_bend, tail_bend) * across * ((x - middle) / reach)
-    profile = _look_up(table, x_axis, z_axis, x + bend, z + crown * across * _ramp((z - 0.5) / 0.3))
-    return _smooth_max(profile, y - half_width, rounding)
+    step = x[1, 0, 0] - x[0, 0, 0]
+    x_axis = np.arange(x.min() - 0.5, x.max() + 0.5, step)
+    z_axis = np.arange(z.min() - 0.2, z.max() + 0.3, step)
+    table = _side_view(corners, corner_rounding, x_axis, z_axis)
+    across = np.square(y / (shape.width / 2))
+    along = 2 * x / shape.length - 1
+    profile_x = x + np.where(along < 0, nose_bend, tail_bend) * along * across
+    profile_z = z + crown * across * _ramp((z - 0.5) / 0.3)
+    return _smooth_max(_look_up(table, x_axis, z_axis, profile_x, profile_z), y - half_width, edge_rounding)
 
 
 def _belt(shape, x):
@@ -129,12 +128,12 @@ def _belt(shape, x):
     return shape.cowl_height + (shape.deck_height - shape.cowl_height) * share
 
 
-def _tub(shape, x, y, z, spacing):
+def _tub(shape, x, y, z):
     end, low = shape.length, shape.clearance
     nose, deck = shape.nose_height, shape.deck_height
     corners = [
-        (0.30, low), (0.10, low + 0.03), (0.02, low + 0.16), (0.00, low + 0.30), (0.05, nose - 0.10),
-        (0.16, nose - 0.01),
+        (0.30, low), (0.12, low + 0.02), (0.02, low + 0.10), (0.00, low + 0.24), (0.03, nose - 0.14),
+        (0.08, nose - 0.05), (0.22, nose + 0.01),
         (0.5 * shape.cowl, 0.42 * nose + 0.58 * shape.cowl_height), (shape.cowl + 0.02, shape.cowl_height),
         (0.6 * shape.cowl + 0.4 * end, 0.6 * shape.cowl_height + 0.4 * deck + 0.01),
         (end - 0.10 - 0.5 * shape.deck_length, deck + 0.005), (end - 0.06, deck - 0.02), (end - 0.05, deck - 0.20),
@@ -149,21 +148,22 @@ def _tub(shape, x, y, z, spacing):
         radius = np.hypot(x - axle, z - shape.wheel_radius)
         half_width = half_width + shape.flare * _bump((radius - _arch_radius(shape)) / 0.2)
     return _pushed_out(
-        lambda xs, zs: _side_view(corners, 0.035, xs, zs), half_width, x, y, z, spacing,
-        rounding=1.4 * shape.rounding, nose_bend=shape.nose_bend, tail_bend=shape.tail_bend, crown=0.05,
+        shape, corners, half_width, x, y, z, corner_rounding=0.055, edge_rounding=1.4 * shape.rounding,
+        nose_bend=shape.nose_bend, tail_bend=shape.tail_bend,
+        crown=0.05 - 0.08 * _bump((x - shape.axles[0]) / 0.8),  # wings rise over the front wheels
     )  # fmt: skip
 
 
 def _roof(shape):
     """x of the roof's front and rear end, and of the foot of the rear window."""
     front = shape.cowl + (shape.height - 0.03 - shape.cowl_height) / np.tan(np.radians(shape.screen_angle))
-    foot = shape.length - 0.07 - shape.deck_length
+    foot = shape.length - 0.05 - shape.deck_length
     rise = shape.height - 0.03 - shape.roof_drop - shape.deck_height
     rear = foot - rise / np.tan(np.radians(shape.tail_angle))
     return front, max(rear, front + 0.35), foot
 
 
-def _cabin(shape, x, y, z, spacing):
+def _cabin(shape, x, y, z):
     front, rear, foot = _roof(shape)
     top = shape.height
     corners = [
@@ -172,20 +172,20 @@ def _cabin(shape, x, y, z, spacing):
         (0.45 * front + 0.55 * rear, top - 0.012 - 0.25 * shape.roof_drop), (rear, top - 0.035 - shape.roof_drop),
         (foot, shape.deck_height), (foot - 0.05, shape.deck_height - 0.35),
     ]  # fmt: skip
-    above = z - _belt(shape, x)
+    above = np.maximum(z - _belt(shape, x), -0.05)
     lean = np.tan(np.radians(shape.tumblehome))
-    plan = 1 - 0.05 * np.square(_ramp((front - x) / 1.0)) - 0.11 * np.square(_ramp((x - front - 0.3) / (foot - front)))
+    plan = 1 - 0.05 * np.square(_ramp((front - x) / 1.0)) - 0.08 * np.square(_ramp((x - front - 0.3) / (foot - front)))
     half_width = (shape.width / 2 - shape.shoulder - 0.015) * plan - lean * above * (1 + 0.35 * above)
     return _pushed_out(
-        lambda xs, zs: _side_view(corners, 0.045, xs, zs), np.maximum(half_width, 0.2), x, y, z, spacing,
-        rounding=1.6 * shape.rounding, nose_bend=0.30, tail_bend=0.16, crown=0.05,
+        shape, corners, np.maximum(half_width, 0.2), x, y, z, corner_rounding=0.06, edge_rounding=1.6 * shape.rounding,
+        nose_bend=0.30, tail_bend=0.16, crown=0.05,
     )  # fmt: skip
 
 
-def _mirror(shape, x, y, z):
+def _door_mirror(shape, x, y, z):
     """Door mirror: an ellipsoid on the belt behind the foot of the windscreen."""
     centre_x = shape.cowl + 0.42
-    across = np.square((y - shape.width / 2 - 0.045) / 0.12)
+    across = np.square((y - shape.width / 2 - 0.03) / 0.16)
     scaled = np.sqrt(np.square((x - centre_x) / 0.085) + across + np.square((z - shape.cowl_height - 0.10) / 0.075))
     return (scaled - 1) * 0.08
 

@@ -16,9 +16,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.physics.surfaces import check_surface, triangle_areas, vertex_average
+from bsaviz.datasets.generated_flips import flip_edges, roundness
+from bsaviz.physics.surfaces import check_surface, triangle_areas
 
 _NORMAL_WEIGHT = 0.06  # m: two sides of a thin part, normals apart by 2, count as this times 2 apart
+_GROOVE = 0.015  # m: a seed farther than this from all of its patch lies on another wall
+_SLIVER = 0.1  # roundness below which a triangle is not worth having
 _SWEEPS = 30
 _ATTEMPTS = 8
 
@@ -46,6 +49,8 @@ def even_half_mesh(distance, num_points, target_spacing, seed=0):
     rim : int
         How many points lie on the rim: ``2 H - rim == num_points``.
     """
+    if num_points % 2:
+        raise BsavizError(f"num_points must be even, for a symmetric body, got {num_points}")
     contour = _Contour(distance, target_spacing)
     trouble = None
     for attempt in range(_ATTEMPTS):
@@ -75,8 +80,7 @@ class _Contour:
         self.normals = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
         self.spacing = target_spacing(points, self._curvature())
         areas = triangle_areas(points, faces)
-        share = vertex_average(areas, faces, np.ones(len(faces)), len(points)) * np.bincount(faces.ravel()) / 3
-        self.areas = share
+        self.areas = np.bincount(faces.ravel(), np.repeat(areas / 3, 3), minlength=len(points))
 
     def _curvature(self):
         """Largest turn of the normal per metre along the edges at each point, smoothed."""
@@ -119,27 +123,36 @@ def _loop(edges):
 
 def _attempt(contour, distance, num_points, generator):
     rim_points, rim_label = _rim_seeds(contour, num_points)
-    rim, inner = len(rim_points), (num_points - len(rim_points)) // 2
-    weight = contour.areas * contour.spacing**-4.0
-    chance = contour.areas * contour.spacing**-2.0
-    first = _spread_choice(contour, inner, chance, generator)
-    label = None
+    seeds, label = _lloyd(contour, distance, (num_points - len(rim_points)) // 2, rim_points, rim_label, generator)
+    points = np.concatenate([_onto_own_patch(contour, label, seeds), rim_points])
+    corners = label[contour.faces]
+    split = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
+    _, faces = check_surface(points, corners[split], rim_on_plane_y=True)
+    faces = flip_edges(points, faces, distance)
+    if roundness(*(points[faces[:, corner]] for corner in range(3))).min() < _SLIVER:
+        raise BsavizError("two points nearly coincide")
+    return points, faces, len(rim_points)
+
+
+def _lloyd(contour, distance, count, rim_points, rim_label, generator):
+    """`count` seeds, each in the middle of its patch, and the seed (the rim's come last) of every contour point."""
+    first = _spread_choice(contour, count, contour.areas * contour.spacing**-2.0, generator)
+    weight = contour.areas * contour.spacing**-4.0  # patches of equal mass are then `spacing` wide
     seeds, normals = contour.points[first], contour.normals[first]
     for _ in range(_SWEEPS):
         label = _nearest(contour, seeds, normals, rim_points, rim_label)
-        mass = np.bincount(label, weight, minlength=inner + rim)[:inner]
+        mass = np.bincount(label, weight, minlength=count + len(rim_points))[:count]
         if (mass == 0).any():
             raise BsavizError("a seed lost its patch")
-        for target, values in ((seeds, contour.points), (normals, contour.normals)):
-            for axis in range(3):
-                total = np.bincount(label, weight * values[:, axis], minlength=inner + rim)[:inner]
-                target[:, axis] = total / mass
-        seeds = _onto_surface(distance, seeds)
+        seeds = _onto_surface(distance, _patch_sums(label, weight, contour.points, count) / mass[:, None])
+        normals = _patch_sums(label, weight, contour.normals, count)
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    label = _one_patch_each(contour, _nearest(contour, seeds, normals, rim_points, rim_label), inner + rim)
-    corners = label[contour.faces]
-    split = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
-    return np.concatenate([seeds, rim_points]), corners[split], rim
+    label = _nearest(contour, seeds, normals, rim_points, rim_label)
+    return seeds, _one_patch_each(contour, label, count + len(rim_points))
+
+
+def _patch_sums(label, weight, values, count):
+    return np.stack([np.bincount(label, weight * column, minlength=count)[:count] for column in values.T], axis=1)
 
 
 def _rim_seeds(contour, num_points):
@@ -152,8 +165,6 @@ def _rim_seeds(contour, num_points):
     scaled_area = 2 * np.sum(contour.areas * contour.spacing**-2.0)
     side = np.sqrt(2 / np.sqrt(3) * scaled_area / num_points)
     count = 2 * round(along[-1] / side / 2)
-    if num_points % 2:
-        raise BsavizError(f"num_points must be even, for a symmetric body, got {num_points}")
     places = np.arange(count) * along[-1] / count
     closed = np.vstack([rim, rim[:1]])
     seeds = np.stack([np.interp(places, along, closed[:, axis]) for axis in range(3)], axis=1)
@@ -162,11 +173,15 @@ def _rim_seeds(contour, num_points):
 
 
 def _spread_choice(contour, count, chance, generator):
-    """`count` different contour points off the rim, drawn with probability `chance`."""
-    off_rim = np.ones(len(contour.points), dtype=bool)
-    off_rim[contour.rim] = False
-    weight = np.where(off_rim, chance, 0)
-    return generator.choice(len(contour.points), size=count, replace=False, p=weight / weight.sum())
+    """`count` different contour points off the rim: every so many in the contour's own order, by the sum of `chance`.
+
+    A change in the last bits of the contour moves few of them, where independent draws would all change.
+    """
+    chance = chance.copy()
+    chance[contour.rim] = 0
+    total = np.cumsum(chance)
+    places = (np.arange(count) + generator.uniform(0.25, 0.75, count)) * total[-1] / count
+    return np.minimum(np.searchsorted(total, places), len(total) - 1)
 
 
 def _nearest(contour, seeds, normals, rim_points, rim_label):
@@ -186,6 +201,17 @@ def _onto_surface(distance, points):
         squared = np.maximum(np.einsum("pi,pi->p", gradient, gradient), 0.05)
         points = points - (distance(points) / squared)[:, None] * gradient
     return points
+
+
+def _onto_own_patch(contour, label, seeds):
+    """Move seeds that came down away from their patch, in a narrow groove, to its nearest contour point."""
+    own = label < len(seeds)
+    points, label = contour.points[own], label[own]
+    gap = np.linalg.norm(points - seeds[label], axis=1)
+    order = np.lexsort((gap, label))
+    nearest = order[np.searchsorted(label[order], np.arange(len(seeds)))]
+    astray = gap[nearest] > _GROOVE
+    return np.where(astray[:, None], points[nearest], seeds)
 
 
 def _one_patch_each(contour, label, count):

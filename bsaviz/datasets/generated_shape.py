@@ -85,7 +85,7 @@ class CarShape:
 
 # (lowest, highest) of each parameter; wheelbase and front overhang are shares of the length.
 _COMMON = dict(
-    wheel_width=(0.20, 0.24), roof_arch=(0.02, 0.05), shoulder=(0.02, 0.05), nose_bend=(0.16, 0.30),
+    wheel_width=(0.20, 0.24), roof_arch=(0.02, 0.05), shoulder=(0.03, 0.055), nose_bend=(0.16, 0.30),
     tail_bend=(0.08, 0.18), rounding=(0.07, 0.12), flare=(0.01, 0.035), wheelbase=(0.575, 0.61),
     front_overhang=(0.185, 0.205),
 )  # fmt: skip
@@ -111,8 +111,8 @@ STYLES = {
     "coupe": dict(
         length=(4.20, 4.70), width=(1.80, 1.94), height=(1.27, 1.37), clearance=(0.13, 0.16),
         wheel_radius=(0.31, 0.335), nose_height=(0.64, 0.71), cowl=(1.42, 1.65), cowl_height=(0.88, 0.93),
-        screen_angle=(25, 30), roof_drop=(0.03, 0.06), tail_angle=(17, 23), deck_length=(0.12, 0.28), deck_height=(0.90, 0.97),
-        tumblehome=(21, 28),
+        screen_angle=(25, 30), roof_drop=(0.03, 0.06), tail_angle=(17, 23), deck_length=(0.12, 0.28),
+        deck_height=(0.90, 0.97), tumblehome=(21, 28),
     ),
     "estate": dict(
         length=(4.50, 4.95), width=(1.76, 1.88), height=(1.44, 1.52), clearance=(0.16, 0.20), wheel_radius=(0.31, 0.34),
