@@ -111,12 +111,15 @@ def _demo(arguments):
 
 
 def _train(arguments):
+    import torch
+
     from bsaviz.datasets import training_cars
     from bsaviz.models import build
     from bsaviz.training import TrainConfig, train
 
-    train_cars, test_cars = training_cars(arguments.cars)
+    torch.manual_seed(arguments.seed)  # the weights the model starts from
     model = build(arguments.model, preset=arguments.preset)
+    train_cars, test_cars = training_cars(arguments.cars)
     config = TrainConfig(
         steps=arguments.steps,
         batch_size=arguments.batch_size,
@@ -128,7 +131,7 @@ def _train(arguments):
         seed=arguments.seed,
         device=arguments.device,
     )
-    checkpoint = arguments.out
+    checkpoint = arguments.out.with_suffix("") if arguments.out.suffix == ".safetensors" else arguments.out
     result = train(
         model, train_cars, test_cars, config,
         checkpoint=checkpoint, resume=checkpoint if arguments.resume else None, meta={"command": _command(arguments)},

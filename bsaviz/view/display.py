@@ -9,6 +9,8 @@ from bsaviz.view.drawing import scene
 from bsaviz.view.page import page
 from bsaviz.view.panels import check_choice, picture
 
+NOTEBOOK_HEIGHT = 520  # pixels: three panels, their captions and the legend in a notebook's usual width
+
 
 def show(ds, *, camera="auto", window_size=None, **choice):
     """Show a dataset's picture.
@@ -24,7 +26,7 @@ def show(ds, *, camera="auto", window_size=None, **choice):
     choice = check_choice(ds, choice)
     if in_notebook():
         display = require("IPython.display", "notebooks")
-        height = window_size[1] if window_size else 640
+        height = window_size[1] if window_size else NOTEBOOK_HEIGHT
         inner = html.escape(page(ds, camera=camera, **choice), quote=True)
         style = f"width:100%;height:{int(height)}px;border:0"
         frame = f'<iframe srcdoc="{inner}" style="{style}" sandbox="allow-scripts"></iframe>'

@@ -17,7 +17,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]
+]  # fmt: skip
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -66,16 +66,16 @@ def test_first_notebook_in_the_browser(lab, fast_notebook):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.on("request", lambda request: outside.append(request.url) if not _local(request.url, lab) else None)
+        page.on("request", lambda request: _local(request.url, lab) or outside.append(request.url))
         page.goto(f"{lab}/lab/tree/{fast_notebook.name}?reset", timeout=60_000)
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
-        page.locator('[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(timeout=60_000)
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(timeout=60_000)
         page.wait_for_timeout(1500)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         last = page.locator(".jp-CodeCell").last
         _wait_until_executed(page, last)
-        errors = page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] :text("Traceback")').count()
+        errors = page.locator('.jp-RenderedText:has-text("Traceback")').count()
         frames = page.locator(".jp-OutputArea iframe").count()
         pictures = page.locator(".jp-OutputArea img").count()
         if shown:

@@ -26,7 +26,8 @@ def test_importing_bsaviz_brings_nothing_heavy_and_is_fast():
 
 @pytest.mark.parametrize("package", ["attention", "datasets", "models", "trees", "physics"])
 def test_library_packages_import_without_the_optional_parts(package):
-    blocked = "import sys; " + "; ".join(f"sys.modules[{name!r}] = None" for name in ("triton", "vtk", "pyvista", "trimesh", "skimage"))
+    names = ("triton", "vtk", "pyvista", "trimesh", "skimage")
+    blocked = "import sys; " + "; ".join(f"sys.modules[{name!r}] = None" for name in names)
     done = run(f"{blocked}; import bsaviz.{package}")
     assert done.returncode == 0, done.stderr
 
