@@ -116,11 +116,10 @@ def main(case, capability):
     options = [sizes[name] for name in fused.NAMES]
     group = 8 if settings["group_selection"] else 1
     # The bodies, not the registered operators: those would answer meta tensors with shapes alone.
-    run = lambda op, *args: op._init_fn(*args)
-    out, compression, *lses, indices, qc, kc, vc = run(
-        fused.fused, q, k, v, gate, positions, slope, mask, None, None, None, *options)
-    run(fused.fused_backward, dout, q, k, v, gate, positions, slope, mask, qc, kc, vc, compression, *lses,
-        indices, 8, group, 256, settings["group_compression"], False, False, False)
+    out, compression, *lses, indices, qc, kc, vc = fused.forward(
+        q, k, v, gate, positions, slope, mask, None, None, None, *options)
+    fused.backward(dout, q, k, v, gate, positions, slope, mask, qc, kc, vc, compression, *lses,
+                   indices, 8, group, 256, settings["group_compression"], False, False, False)
 
 
 if __name__ == "__main__":

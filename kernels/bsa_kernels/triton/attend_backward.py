@@ -38,16 +38,26 @@ def _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope,
 
 
 @triton.jit
-def _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
-                    POS_D: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr):
-    """Adds one tile of keys to dq (without the scale) and to the slope's gradient."""
+def _score_gradient(q, k, v, do, lse, delta, dq, pull, dslope, reach, qx, qy, qz, kx, ky, kz, keep, scale, slope,
+                    POS_D: tl.constexpr, MASKED: tl.constexpr, KNOWN: tl.constexpr, PRECISION: tl.constexpr):
+    """Adds one tile of keys to dq (without the scale) and to the slope's gradient.
+
+    Where delta is not KNOWN yet it is summed on the way, and what it will multiply is kept apart: sum(p k) and sum(p |r|).
+    """
     p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
-    ds = p * (dp - delta[:, None])
+    if KNOWN:
+        ds = p * (dp - delta[:, None])
+    else:
+        ds = p * dp
+        delta += tl.sum(ds, 1)
+        pull = tl.dot(p.to(k.dtype), k, pull, input_precision=PRECISION)
+        if POS_D > 0:
+            reach += tl.sum(p * far, 1)
     if POS_D > 0:
         dslope += tl.sum(ds * far, 1)
     dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
-    return dq, dslope
+    return dq, delta, pull, dslope, reach
 
 
 @triton.jit
@@ -58,9 +68,8 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
                 STAGES: tl.constexpr):
     """BRANCH: which column of the gate this branch is (-1: not gated). ADD: add to DQ instead of overwriting it.
 
-    Out may be None where the keys divide evenly into tiles: delta is then the sum of p * dp over an extra pass, which for a
-    ball costs less than keeping its output would, and is more exact. Shift receives the log-sum-exp as exponents use it,
-    Gated (where given) gate * DOut; Delta is then gated too.
+    Out may be None: delta is then summed on the way, which for a ball costs less than keeping its output would, and is more
+    exact. Shift receives the log-sum-exp as exponents use it, Gated (where given) gate * DOut; Delta is then gated too.
     """
     head = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * BLOCK_M
@@ -93,27 +102,10 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
     if Out is not None:
         o = load_rows(Out + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
         delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
-    else:
-        for start in tl.range(low, high, BLOCK_N, num_stages=STAGES):
-            cols = start + tl.arange(0, BLOCK_N)
-            k = load_rows(K, cols, high, D, BLOCK_D, False)
-            v = load_rows(V, cols, high, D, BLOCK_D, False)
-            keep = cols < high
-            if MASKED:
-                keep = tl.load(KeyMask + cols) != 0
-            if POS_D > 0:
-                kx, ky, kz = coordinates(Pos, cols, cols < high, POS_D)
-            p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
-            delta += tl.sum(p * tl.dot(do, tl.trans(v), input_precision=PRECISION), 1)
-    if Gated is not None:
-        gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
-        store_rows(Gated + head * NQ * D, rows, do.to(tl.float32) * gate[:, None], NQ, D, BLOCK_D)
-        tl.store(Delta + head * NQ + rows, delta * gate, mask=rows < NQ)
-    else:
-        tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
-    tl.store(Shift + head * NQ + rows, lse, mask=rows < NQ)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    pull = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     dslope = tl.zeros([BLOCK_M], tl.float32)
+    reach = tl.zeros([BLOCK_M], tl.float32)
     full = high
     if not EVEN_K:
         full = low + (high - low) // BLOCK_N * BLOCK_N
@@ -126,8 +118,9 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
             keep = tl.load(KeyMask + cols) != 0
         if POS_D > 0:
             kx, ky, kz = coordinates(Pos, cols, cols < high, POS_D)
-        dq, dslope = _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
-                                     POS_D, MASKED, PRECISION)
+        dq, delta, pull, dslope, reach = _score_gradient(
+            q, k, v, do, lse, delta, dq, pull, dslope, reach, qx, qy, qz, kx, ky, kz, keep, scale, slope,
+            POS_D, MASKED, Out is not None, PRECISION)
     if not EVEN_K:
         if full < high:
             cols = full + tl.arange(0, BLOCK_N)
@@ -138,8 +131,19 @@ def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, S
                 keep = keep & (tl.load(KeyMask + cols, mask=keep, other=0) != 0)
             if POS_D > 0:
                 kx, ky, kz = coordinates(Pos, cols, cols < high, POS_D)
-            dq, dslope = _score_gradient(q, k, v, do, lse, delta, dq, dslope, qx, qy, qz, kx, ky, kz, keep, scale, slope,
-                                         POS_D, True, PRECISION)
+            dq, delta, pull, dslope, reach = _score_gradient(
+                q, k, v, do, lse, delta, dq, pull, dslope, reach, qx, qy, qz, kx, ky, kz, keep, scale, slope,
+                POS_D, True, Out is not None, PRECISION)
+    if Out is None:
+        dq -= delta[:, None] * pull
+        dslope -= delta * reach
+    if Gated is not None:
+        gate = tl.load(Gate + (head * NQ + rows) * 3 + BRANCH, mask=rows < NQ, other=0.0).to(tl.float32)
+        store_rows(Gated + head * NQ * D, rows, do.to(tl.float32) * gate[:, None], NQ, D, BLOCK_D)
+        tl.store(Delta + head * NQ + rows, delta * gate, mask=rows < NQ)
+    else:
+        tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
+    tl.store(Shift + head * NQ + rows, lse, mask=rows < NQ)
     dq = dq * out_scale
     if BRANCH >= 0:
         where = (head * NQ + rows) * 3 + BRANCH
@@ -225,7 +229,7 @@ def backward_configs(d, ball, dtype):
     elif wide > 64:
         query, key = (64, 32, 4, 2), (32, 64, 4, 2)
     elif ball:
-        query = (64, 128, 4, 2) if wide == 64 else (64, 64, 4, 1)
+        query = (64, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
         key = (128, 64, 4, 2) if wide == 64 else (64, 128, 4, 2)
     else:
         query = (64, 64, 4, 3)

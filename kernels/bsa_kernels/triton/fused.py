@@ -48,8 +48,7 @@ def _pooled(q, k, v, point_mask, q_coarse, k_coarse, v_coarse, group, block, nee
     return score_q, q_coarse, made.get("k", k_coarse), made.get("v", v_coarse)
 
 
-@torch.library.custom_op("bsa_kernels::fused_triton", mutates_args=())
-def fused(
+def forward(
     q: Tensor, k: Tensor, v: Tensor, gate: Tensor, positions: Tensor | None, distance_slope: Tensor | None,
     point_mask: Tensor | None, q_coarse: Tensor | None, k_coarse: Tensor | None, v_coarse: Tensor | None,
     ball_size: int, block_size: int, group_size: int, top_k: int, group_compression: bool, coarse_scores: bool,
@@ -81,8 +80,7 @@ def fused(
     return out, compression, ball_lse, compression_lse, selection_lse, indices, *made
 
 
-@fused.register_fake
-def _(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, ball_size, block_size,
+def _fake_forward(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, ball_size, block_size,
       group_size, top_k, group_compression, coarse_scores, group_selection, mask_own_ball):
     batch, heads, n, d = q.shape
     blocks = n // block_size
@@ -97,8 +95,7 @@ def _(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, 
             like(q, pooled if k_coarse is None else (0,)), like(q, pooled if v_coarse is None else (0,)))
 
 
-@torch.library.custom_op("bsa_kernels::fused_triton_backward", mutates_args=())
-def fused_backward(
+def backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, positions: Tensor | None,
     distance_slope: Tensor | None, point_mask: Tensor | None, q_coarse: Tensor, k_coarse: Tensor, v_coarse: Tensor,
     compression: Tensor, ball_lse: Tensor, compression_lse: Tensor, selection_lse: Tensor,
@@ -150,8 +147,7 @@ def spread(grad, point_mask, size):
     return fine * share[:, None, :, None].to(fine.dtype)
 
 
-@fused_backward.register_fake
-def _(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, compression,
+def _fake_backward(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, compression,
       ball_lse, compression_lse, selection_lse, indices, block_size, group_size, ball_size, group_compression,
       q_given, k_given, v_given):
     like = lambda x: x.new_empty(x.shape)
@@ -186,7 +182,17 @@ def _backward(ctx, dout, *_):
     return dq, dk, dv, dgate, None, dslope if has_slope else None, None, *dcoarse, *(None,) * 8
 
 
-fused.register_autograd(_backward, setup_context=_setup)
+def _register(name, function, fake):
+    """What `torch.library.custom_op` does, without the checks it makes at every call: they cost more than the launches."""
+    torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))
+    torch.library.impl(name, ("cuda", "cpu"), function)
+    torch.library.register_fake(name, fake)
+    return getattr(torch.ops.bsa_kernels, name.split("::")[1]).default
+
+
+fused = _register("bsa_kernels::fused_triton", forward, _fake_forward)
+fused_backward = _register("bsa_kernels::fused_triton_backward", backward, _fake_backward)
+torch.library.register_autograd("bsa_kernels::fused_triton", _backward, setup_context=_setup)
 
 
 def ball_sparse_attention(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, **options):
