@@ -150,4 +150,4 @@ def backend(name):
 def autocasting(x):
     """Whether autocast is on where `x` lies, so that mixed dtypes are expected and will be cast."""
     device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device != "meta" and torch.is_autocast_enabled(device)  # only this question can be traced by torch 2.11
