@@ -142,19 +142,31 @@ def _export(out, field, gate, table, model, meta):
     from bsaviz.fields import save
     from bsaviz.training import save_model
 
-    files = {
-        "receptive field, picture": field.bsa.screenshot(out / "receptive_field.png"),
-        "receptive field, page": field.bsa.export_html(out / "receptive_field.html"),
-        "receptive field, Blender": field.bsa.export_glb(out / "receptive_field.glb"),
-        "receptive field, VTK": field.bsa.save_vtp(out / "receptive_field.vtp"),
-        "receptive field, numbers": save(field, out / "receptive_field.nc"),
-        "gates, picture": gate.bsa.screenshot(out / "gates.png"),
-        "gates, page": gate.bsa.export_html(out / "gates.html"),
-        "gates, numbers": save(gate, out / "gates.nc"),
-        "table": _write_text(out / "table.csv", table.to_csv(index_label="model")),
-        "model": save_model(model, out / "bsa", meta),
+    field_files = {
+        "picture": out / "receptive_field.png",
+        "page": out / "receptive_field.html",
+        "Blender": out / "receptive_field.glb",
+        "VTK": out / "receptive_field.vtp",
+        "numbers": out / "receptive_field.nc",
     }
-    return {name: Path(path) for name, path in files.items()}
+    field.bsa.screenshot(field_files["picture"])
+    field.bsa.export_html(field_files["page"])
+    field.bsa.export_glb(field_files["Blender"])
+    field.bsa.save_vtp(field_files["VTK"])
+    save(field, field_files["numbers"])
+
+    gate_files = {"picture": out / "gates.png", "page": out / "gates.html", "numbers": out / "gates.nc"}
+    gate.bsa.screenshot(gate_files["picture"])
+    gate.bsa.export_html(gate_files["page"])
+    save(gate, gate_files["numbers"])
+
+    save_model(model, out / "bsa", meta)
+    return {
+        **{f"receptive field, {name}": path for name, path in field_files.items()},
+        **{f"gates, {name}": path for name, path in gate_files.items()},
+        "table": _write_text(out / "table.csv", table.to_csv(index_label="model")),
+        "BSA model": out / "bsa.safetensors",
+    }
 
 
 def _write_text(path, text):

@@ -12,6 +12,7 @@ _PUBLIC = {
     "fetch": "bsaviz.datasets.download",
     "load_generated": "bsaviz.datasets.generated",
     "generated_cars": "bsaviz.datasets.generated",
+    "generate_car": "bsaviz.datasets.generated",
     "training_cars": "bsaviz.datasets.sets",
 }
 
