@@ -19,6 +19,7 @@ VARIANTS = {"bsa": dict(), "bsa-group-compression": dict(group_compression=True)
 DENSE = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 POINTS = (1024, 4096, 16384, 65536, 262144, 1048576)
 GRAPH_POINTS = 4096
+DENSE_POINTS = {"flash": 65536, "cudnn": 262144}
 # One multiprocessor's rates a clock: exponentials, and bf16 multiply-adds of its matrix units.
 EXPONENTIALS, MATRIX = 16, 2048
 
@@ -43,8 +44,6 @@ def time_ms(runs, repeats, graph):
     """Median milliseconds of one call, the callables taking turns."""
     for run in runs:
         run()
-        if repeats > 3:
-            run()
     torch.cuda.synchronize()
     if graph:
         runs = [_captured(run) for run in runs]
@@ -83,7 +82,7 @@ def peak_gib(run):
 
 def measure(make, function, n, graph):
     """(forward ms, forward+backward ms, peak GiB) of function(*arguments); make(seed) gives (arguments, dout)."""
-    repeats = 40 if n <= 65536 else 7 if n <= 262144 else 2
+    repeats = 40 if n <= 65536 else 3 if n <= 262144 else 2
 
     def both(arguments, dout):
         leaves = [x.requires_grad_() if x is not None and x.is_floating_point() else x for x in arguments]
@@ -109,7 +108,7 @@ def dense_rows(n, heads, head_dim, dtype, graph):
     """{backend: (forward, forward+backward, peak)} of PyTorch's dense attention."""
     rows = {}
     for name, backend in DENSE.items():
-        if n > 262144 and name == "flash":  # a minute of device time to confirm what 262144 shows
+        if n > DENSE_POINTS[name]:  # flash is the slower one at every size; a million points take 20 s a step
             continue
 
         def attend(q, k, v, backend=backend):

@@ -1,7 +1,8 @@
 """Softmax attention of every query over one contiguous range of keys: its ball, or all coarse keys. Forward.
 
 Ball attention and compression are the same loop: only the range, the distance bias and the masks differ, and each of those
-is a compile-time switch, so that ungrouped compression, which is bound by exponentials, pays for nothing it does not use.
+is a compile-time switch, so that ungrouped compression, which is bound by exponentials, pays for nothing it does not use. (Taking a quarter of them by a cubic on the multiply-add units, as
+is done on newer chips, was 6 % slower on an H200: the exponential unit is not the only one that is busy.)
 """
 
 import math
@@ -10,37 +11,13 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import LN2, LOG2E, as_bytes, block_d, coordinates, distances, load_rows, precision, store_rows
-
-
-@triton.jit
-def exp2_shared(x):
-    """2**x, x <= 0, to 1e-4: of every four, one by a cubic on the multiply-add units, which are idle while the others wait."""
-    return tl.inline_asm_elementwise(
-        """{
-        .reg .f32 t, r, f, p; .reg .s32 i, j;
-        ex2.approx.ftz.f32 $0, $4;
-        ex2.approx.ftz.f32 $1, $5;
-        ex2.approx.ftz.f32 $2, $6;
-        max.f32 f, $7, 0fC2FC0000;
-        add.rn.f32 t, f, 0f4B400000;
-        sub.rn.f32 r, t, 0f4B400000;
-        sub.rn.f32 f, f, r;
-        fma.rn.f32 p, f, 0f3D61FB16, 0f3E786EC1;
-        fma.rn.f32 p, p, f, 0f3F31798D;
-        fma.rn.f32 p, p, f, 0f3F7FFB4A;
-        mov.b32 i, t;
-        mov.b32 j, p;
-        shl.b32 i, i, 23;
-        add.s32 i, i, j;
-        mov.b32 $3, i;
-        }""", "=f,=f,=f,=f,f,f,f,f", [x], dtype=tl.float32, is_pure=True, pack=4)
+from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, load_rows, precision, store_rows
 
 
 @triton.jit
 def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy, qz, start, limit, scale,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr, POS_D: tl.constexpr,
-                MASKED: tl.constexpr, CHECK: tl.constexpr, SOFT: tl.constexpr, PRECISION: tl.constexpr):
+                MASKED: tl.constexpr, CHECK: tl.constexpr, PRECISION: tl.constexpr):
     """One tile of keys into the running softmax (scores in units of log 2)."""
     cols = start + tl.arange(0, BLOCK_N)
     k = load_rows(base_k, cols, limit, D, BLOCK_D, CHECK)
@@ -62,10 +39,7 @@ def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy,
             s = tl.where(keep[None, :], s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, 1) * scale)
         safe = tl.where(new_top == float("-inf"), 0.0, new_top)
-        if SOFT:
-            p = exp2_shared(s * scale - safe[:, None])
-        else:
-            p = tl.exp2(s * scale - safe[:, None])
+        p = tl.exp2(s * scale - safe[:, None])
     shrink = tl.exp2(top - safe)
     total = total * shrink + tl.sum(p, 1)
     acc = acc * shrink[:, None]
@@ -77,7 +51,7 @@ def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy,
 def _forward(Q, K, V, Out, Lse, KeyMask, Pos, Slope, NQ, NK, H, scale,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
              RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
-             EVEN_K: tl.constexpr, SOFT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
+             EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
     """RANGE: ball size, whose points (and mask, which is then also the queries') the keys are; 0 reads all keys."""
     head = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * BLOCK_M
@@ -110,11 +84,11 @@ def _forward(Q, K, V, Out, Lse, KeyMask, Pos, Slope, NQ, NK, H, scale,
         full = low + (high - low) // BLOCK_N * BLOCK_N
     for start in tl.range(low, full, BLOCK_N, num_stages=STAGES):
         acc, top, total = _accumulate(q, acc, top, total, K, V, KeyMask, Pos, slope, qx, qy, qz, start, high, scale,
-                                      D, BLOCK_D, BLOCK_N, POS_D, MASKED, False, SOFT, PRECISION)
+                                      D, BLOCK_D, BLOCK_N, POS_D, MASKED, False, PRECISION)
     if not EVEN_K:
         if full < high:
             acc, top, total = _accumulate(q, acc, top, total, K, V, KeyMask, Pos, slope, qx, qy, qz, full, high, scale,
-                                          D, BLOCK_D, BLOCK_N, POS_D, MASKED, True, False, PRECISION)
+                                          D, BLOCK_D, BLOCK_N, POS_D, MASKED, True, PRECISION)
     read = total > 0
     acc = acc / tl.where(read, total, 1.0)[:, None]
     lse = (top + tl.log2(tl.where(read, total, 1.0))) * 0.6931471805599453
@@ -152,15 +126,11 @@ def forward(q, k, v, key_mask=None, positions=None, slope=None, *, ball=0, confi
     NK = k.shape[2]
     out = torch.empty_like(q)
     lse = torch.empty(B, H, NQ, dtype=torch.float32, device=q.device)
-    rows, cols, warps, stages = (config or forward_config(d, ball, q.dtype))[:4]
-    soft = config is not None and len(config) > 4
+    rows, cols, warps, stages = config or forward_config(d, ball, q.dtype)
     biased = slope is not None
     _forward[(triton.cdiv(NQ, rows), B * H)](
         q, k, v, out, lse, as_bytes(key_mask), positions if biased else None, slope, NQ, NK, H, LOG2E / math.sqrt(d),
         D=d, BLOCK_D=block_d(d), BLOCK_M=rows, BLOCK_N=cols, RANGE=ball, POS_D=positions.shape[-1] if biased else 0,
         MASKED=key_mask is not None, EVEN_Q=NQ % rows == 0, EVEN_K=(ball or NK) % cols == 0,
-        SOFT=soft, PRECISION=precision(q.dtype), STAGES=stages, num_warps=warps, num_stages=stages)
+        PRECISION=precision(q.dtype), STAGES=stages, num_warps=warps, num_stages=stages)
     return out, lse
-
-
-__all__ = ["LN2", "forward", "forward_config"]

@@ -229,7 +229,7 @@ def backward_configs(d, ball, dtype):
     elif wide > 64:
         query, key = (64, 32, 4, 2), (32, 64, 4, 2)
     elif ball:
-        query = (64, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
+        query = (64, 32, 4, 3) if wide == 64 else (64, 32, 4, 1)
         key = (128, 64, 4, 2) if wide == 64 else (64, 128, 4, 2)
     else:
         query = (64, 64, 4, 3)

@@ -70,7 +70,8 @@ def forward(
     else:
         queries = q_coarse if group_compression else q
         compression, compression_lse = attend.forward(queries, k_coarse, v_coarse, block_mask)
-    indices = select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group, top_k, mask_own_ball, tiles=tiles)
+    indices = select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group, top_k, mask_own_ball,
+                            tiles=tiles, dtype=torch.int32)
     ball, ball_lse = attend.forward(q, k, v, point_mask, positions, distance_slope, ball=ball_size)
     out, selection_lse = selection.forward(q, k, v, indices, point_mask, block_size, group, gate, ball, compression,
                                            block_size if group_compression else 1)
@@ -91,7 +92,7 @@ def _fake_forward(q, k, v, gate, positions, distance_slope, point_mask, q_coarse
     rows = blocks if group_compression else n
     pools_q = q_coarse is None and group_compression
     return (like(q, q.shape), like(q, (batch, heads, rows, d)), lse(n), lse(rows), lse(n),
-            q.new_empty((batch, heads, n // group, top_k), dtype=torch.int64), like(q, pooled if pools_q else (0,)),
+            q.new_empty((batch, heads, n // group, top_k), dtype=torch.int32), like(q, pooled if pools_q else (0,)),
             like(q, pooled if k_coarse is None else (0,)), like(q, pooled if v_coarse is None else (0,)))
 
 
@@ -173,10 +174,11 @@ def _backward(ctx, dout, *_):
     if dout is None:
         return (None,) * 18
     group = options["group_size"] if options["group_selection"] else 1
-    grads = fused_backward(dout, *ctx.saved_tensors, options["block_size"], group, options["ball_size"],
+    saved = ctx.saved_tensors  # once: under checkpointing a second access is an error
+    grads = fused_backward(dout, *saved, options["block_size"], group, options["ball_size"],
                            options["group_compression"], *ctx.given)
     dq, dk, dv, dgate, dslope, *dcoarse = grads
-    has_slope = ctx.saved_tensors[5] is not None
+    has_slope = saved[5] is not None
     uses = (ctx.given[0] and options["group_compression"], *ctx.given[1:])
     dcoarse = (x if use else None for use, x in zip(uses, dcoarse))
     return dq, dk, dv, dgate, None, dslope if has_slope else None, None, *dcoarse, *(None,) * 8

@@ -124,7 +124,7 @@ def _pick(Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, balls_k,
         best = tl.max(s, 0)
         chosen = tl.min(tl.where((s == best) & keep, cols, NEVER), 0)
         found = best > float("-inf")
-        tl.store(Indices + (head * G + row) * TOP_K + slot, tl.where(found, chosen, -1).to(tl.int64))
+        tl.store(Indices + (head * G + row) * TOP_K + slot, tl.where(found, chosen, -1).to(Indices.dtype.element_ty))
         s = tl.where(cols == chosen, float("-inf"), s)
 
 
@@ -140,8 +140,8 @@ def scan_config(d, kept, dtype):
 
 
 def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball, *,
-                  tiles=None, config=None):
-    """Indices (B,H,G,top_k) int64 of the blocks of highest score; see the module's text.
+                  tiles=None, dtype=torch.int64, config=None):
+    """Indices (B,H,G,top_k) of the blocks of highest score; see the module's text.
 
     tiles: what the first pass would find, where another kernel has found it on its way.
     """
@@ -150,7 +150,7 @@ def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_si
     score_q, k_coarse, mask = score_q.contiguous(), k_coarse.contiguous(), as_bytes(block_mask)
     kept = max(4, triton.next_power_of_2(top_k))
     rows, warps, stages, tile, pick_warps, depth = config or scan_config(d, kept, score_q.dtype)
-    indices = torch.empty(B, H, G, top_k, dtype=torch.int64, device=score_q.device)
+    indices = torch.empty(B, H, G, top_k, dtype=dtype, device=score_q.device)
     sizes = G, M, H, ball_size // group_size, ball_size // block_size
     common = dict(D=d, KEPT=kept, OWN=mask_own_ball, MASKED=mask is not None)
     if tiles is None:

@@ -13,13 +13,50 @@ import triton.language as tl
 from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
 
 
+FEW = 8192  # slots of a head up to which counting beats sorting, which takes a dozen launches
+
+
+@triton.jit
+def _invert(Indices, Order, Bounds, slots, M, BLOCKS: tl.constexpr, SLOTS: tl.constexpr):
+    """Stable counting sort of one head's slots, for BLOCKS of its blocks: count, then write each slot to its place."""
+    head = tl.program_id(1)
+    first = tl.program_id(0) * BLOCKS
+    blocks = first + tl.arange(0, BLOCKS)
+    before = tl.zeros([SLOTS], tl.int32)
+    count = tl.zeros([BLOCKS], tl.int32)
+    for start in range(0, slots, SLOTS):
+        slot = start + tl.arange(0, SLOTS)
+        index = tl.load(Indices + head.to(tl.int64) * slots + slot, mask=slot < slots, other=-1).to(tl.int32)
+        before += tl.where((index >= 0) & (index < first), 1, 0)
+        count += tl.sum(tl.where(index[None, :] == blocks[:, None], 1, 0), 1)
+    end = head * slots + tl.sum(before, 0) + tl.cumsum(count, 0)
+    here = end - count
+    bounds = Bounds + head * (M + 1) + blocks
+    tl.store(bounds, here, mask=blocks < M)
+    tl.store(bounds + 1, end, mask=blocks == M - 1)
+    for start in range(0, slots, SLOTS):
+        slot = start + tl.arange(0, SLOTS)
+        index = tl.load(Indices + head.to(tl.int64) * slots + slot, mask=slot < slots, other=-1).to(tl.int32)
+        match = index[None, :] == blocks[:, None]
+        ones = tl.where(match, 1, 0)
+        place = here[:, None] + tl.cumsum(ones, 1) - 1
+        tl.store(Order + place, (head * slots + slot)[None, :] + tl.zeros_like(ones), mask=match)
+        here += tl.sum(ones, 1)
+
+
 def inverse_index(indices, blocks):
     """order (B*H*G*k,) int32: slots sorted by block; bounds int32: where the slots of each block of each head begin.
 
-    Missing slots (-1) sort last within their head, beyond every block's list. B * H * (G * k + blocks) fits 32 bits.
+    Missing slots (-1) are beyond every block's list. B * H * (G * k + blocks) fits 32 bits.
     """
     B, H, G, k = indices.shape
-    flat = indices.view(B * H, G * k).to(torch.int32)
+    slots = G * k
+    if slots <= FEW:
+        order = torch.empty(B * H * slots, dtype=torch.int32, device=indices.device)
+        bounds = torch.empty(B * H * (blocks + 1), dtype=torch.int32, device=indices.device)
+        _invert[(triton.cdiv(blocks, 16), B * H)](indices, order, bounds, slots, blocks, BLOCKS=16, SLOTS=256, num_warps=4)
+        return order, bounds
+    flat = indices.view(B * H, slots).to(torch.int32)
     first = torch.arange(0, B * H * (blocks + 1), blocks + 1, device=indices.device, dtype=torch.int32)
     key = torch.where(flat < 0, blocks, flat).add_(first[:, None]).view(-1)
     key, order = torch.sort(key, stable=True)
