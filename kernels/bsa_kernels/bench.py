@@ -128,7 +128,7 @@ def dense_rows(n, heads, head_dim, dtype, graph):
 
 
 def floor_ms(variant, n, heads, head_dim, passes):
-    """The least time the operator's exponentials or multiply-adds can take on this device. passes: 1 forward, 3 both."""
+    """The least time the operator's exponentials or multiply-adds can take here. passes: 1 forward, 3 with backward."""
     device = torch.cuda.get_device_properties(0)
     coarse = n // 8
     scores = heads * (n * (256 + 32) + (coarse if variant != "bsa" else n) * coarse)
@@ -185,7 +185,8 @@ def _triton_version():
 
 def write(rows, path):
     """Rows as JSON; earlier rows of the file that were not measured again are kept."""
-    key = lambda row: tuple(row[name] for name in ("variant", "n", "heads", "head_dim", "dtype", "cuda_graph", "device"))
+    names = "variant", "n", "heads", "head_dim", "dtype", "cuda_graph", "device"
+    key = lambda row: tuple(row[name] for name in names)
     kept = json.loads(path.read_text()) if path.exists() else []
     merged = {key(row): row for row in kept} | {key(row): row for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,8 +214,9 @@ def main():
             for row in rows:
                 print(
                     f"{row['n']:>8} {row['variant']:<22} graph={int(graph)} {row['forward_ms']:>10.3f} ms "
-                    f"{row['forward_backward_ms']:>10.3f} ms  x{row['forward_ratio']} / x{row['forward_backward_ratio']}"
-                    f"  {row['peak_gib']:.3f} GiB (dense {row['dense_peak_gib']})",
+                    f"{row['forward_backward_ms']:>10.3f} ms  "
+                    f"x{row['forward_ratio']} / x{row['forward_backward_ratio']}  "
+                    f"{row['peak_gib']:.3f} GiB (dense {row['dense_peak_gib']})",
                     flush=True,
                 )
 

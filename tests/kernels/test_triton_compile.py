@@ -1,7 +1,7 @@
 """Every kernel compiles for sm_80 and sm_90, without a GPU, inside a budget of registers spilled to memory.
 
-The public launchers run on meta tensors; each launch is caught before it starts and compiled for the target instead, with
-the types, constants and alignment it would have had. Triton's interpreter must be off in this process.
+The public launchers run on meta tensors; each launch is caught before it starts and compiled for the target instead,
+with the types, constants and alignment it would have had. Triton's interpreter must be off in this process.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-SPILLED_BYTES = 64  # a few registers around a loop cost nothing; more means that a tile is too large
+SPILLED_BYTES = 96  # two dozen registers around a loop cost less than a smaller tile; more means one too large
 
 CASES = {
     "d32-bf16": dict(d=32, dtype="bfloat16"),
@@ -93,8 +93,9 @@ def resources(ptx, capability):
 
 def main(case, capability):
     import torch
-    from bsa_kernels.triton import fused
     from triton.runtime.jit import JITFunction
+
+    from bsa_kernels.triton import attend_backward, fused
 
     settings = dict(top_k=4, masked=False, group_compression=False, group_selection=True) | CASES[case]
     dtype, d, masked = getattr(torch, settings.pop("dtype")), settings.pop("d"), settings.pop("masked")
@@ -107,6 +108,7 @@ def main(case, capability):
             print("kernel", *compile_launch(self, grid, args, dict(kwargs), int(capability)), flush=True)
 
     JITFunction.run = catch
+    attend_backward.is_hopper = lambda device: int(capability) >= 90
     N, H = 4096, 8
     q, k, v, dout = (torch.empty(1, H, N, d, dtype=dtype, device="meta") for _ in range(4))
     gate = torch.empty(1, H, N, 3, dtype=dtype, device="meta")

@@ -159,8 +159,9 @@ def test_operator_registration():
     arguments = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(arguments)]
     settings = [(check.DEFAULTS | options)[name] for name in module.NAMES]
     torch.library.opcheck(
-        module.fused, (*arguments, *settings), test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
-    )
+        module.fused, (*arguments, *settings),
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )  # fmt: skip
 
 
 def test_autocast_and_checkpointing():

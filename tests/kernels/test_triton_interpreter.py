@@ -1,6 +1,6 @@
 """Every kernel in Triton's interpreter on the CPU, forward and backward, against the float64 reference.
 
-Each case is a process of its own: whether a kernel is interpreted is decided when its module is imported.
+They run in a process of their own: whether a kernel is interpreted is decided when its module is imported.
 """
 
 import json
@@ -13,26 +13,34 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 
 CASES = {
-    "default-sizes": dict(n=256, ball_size=64),
-    "masked": dict(n=160, batch=2, masked=True, ball_size=32, block_size=4, group_size=8, top_k=3),
-    "group-compression": dict(n=192, masked=True, ball_size=64, group_compression=True),
-    "group-compression-half": dict(n=256, ball_size=64, group_compression=True, dtype="float16"),
-    "coarse-scores-given": dict(n=128, given=True, ball_size=32, group_compression=True, coarse_scores=True, top_k=8),
-    "each-query-selects": dict(n=128, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=5),
-    "large-blocks": dict(n=256, biased=False, ball_size=64, block_size=32, group_size=16, top_k=8),
-    "few-admissible": dict(n=64, ball_size=32, top_k=8),
+    "default-sizes": dict(n=128, ball_size=64),
+    "masked": dict(n=96, batch=2, masked=True, ball_size=32, block_size=4, group_size=8, top_k=3),
+    "group-compression": dict(n=96, masked=True, ball_size=32, group_compression=True),
+    "group-compression-half": dict(n=128, heads=1, ball_size=64, group_compression=True, dtype="float16"),
+    "coarse-scores-given": dict(
+        n=128, heads=1, given=True, ball_size=32, group_compression=True, coarse_scores=True, top_k=8
+    ),
+    "each-query-selects": dict(
+        n=64, heads=1, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=3
+    ),
+    "large-blocks": dict(n=256, heads=1, biased=False, ball_size=64, block_size=32, group_size=16, top_k=8),
+    "few-admissible": dict(n=64, heads=1, ball_size=32, top_k=8),
 }
-LIMITS = {"float32": 3e-6, "float16": 3e-3}
+LIMITS = {"float32": 2e-5, "float16": 3e-3}  # far above rounding, far below any mistake
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Every case's errors, from one process in which the kernels are interpreted."""
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_follows_reference(case):
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, case], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+def test_follows_reference(results, case):
+    result = results[case]
     limit = LIMITS[CASES[case].get("dtype", "float32")]
     assert result["regret"] <= limit
     assert result["fused"].keys() == result["composed"].keys() >= {"out", "dq", "dk", "dv", "dgate"}
@@ -41,18 +49,19 @@ def test_follows_reference(case):
             assert error <= limit, f"{side} {name} is off by {error}"
 
 
-def main(case):
+def errors_of(options):
     import torch
 
     import bsa_kernels
     from bsa_kernels.triton import check
 
-    options = dict(CASES[case])
+    options = dict(options)
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased") if name in options}
     dtype = getattr(torch, options.pop("dtype", "float32"))
     arguments, dout = check.inputs(
-        options.pop("n"), 2, 12, dtype, block_size=options.get("block_size", 8), device="cpu", **keywords
-    )
+        options.pop("n"), options.pop("heads", 2), 12, dtype,
+        block_size=options.get("block_size", 8), device="cpu", **keywords,
+    )  # fmt: skip
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
     regret = check.regret(arguments, **options)
 
@@ -68,8 +77,8 @@ def main(case):
     )
     ours = check.differentiate(lambda *x: composed(*x)[0], arguments, dout)
     both = {name: check.relative(ours[name], exact[name]) for name in exact}
-    print(json.dumps({"fused": fused, "composed": both, "regret": regret}))
+    return {"fused": fused, "composed": both, "regret": regret}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(json.dumps({name: errors_of(options) for name, options in CASES.items()}))

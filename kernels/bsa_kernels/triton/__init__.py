@@ -10,7 +10,8 @@ from .select import select_blocks
 
 __all__ = [
     "ball_attention", "ball_attention_backward", "ball_sparse_attention", "compressed_attention",
-    "compressed_attention_backward", "select_blocks", "selected_attention", "selected_attention_backward", "unsupported",
+    "compressed_attention_backward", "select_blocks", "selected_attention", "selected_attention_backward",
+    "unsupported",
 ]  # fmt: skip
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

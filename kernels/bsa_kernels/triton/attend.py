@@ -1,8 +1,9 @@
 """Softmax attention of every query over one contiguous range of keys: its ball, or all coarse keys. Forward.
 
-Ball attention and compression are the same loop: only the range, the distance bias and the masks differ, and each of those
-is a compile-time switch, so that ungrouped compression, which is bound by exponentials, pays for nothing it does not use. (Taking a quarter of them by a cubic on the multiply-add units, as
-is done on newer chips, was 6 % slower on an H200: the exponential unit is not the only one that is busy.)
+Ball attention and compression are the same loop: only the range, the distance bias and the masks differ, and each of
+those is a compile-time switch, so that ungrouped compression, which is bound by exponentials, pays for nothing it does
+not use. (Taking a quarter of them by a cubic on the multiply-add units, as is done on newer chips, was 6 % slower on
+an H200: the exponential unit is not the only one that is busy.)
 """
 
 import math

@@ -1,9 +1,9 @@
 """Softmax attention over one contiguous range of keys: backward, in two kernels and without atomics.
 
 `_backward_q` owns a tile of queries and loops over their keys; `_backward_kv` owns a tile of keys and loops over the
-queries that read them. Each recomputes the probabilities from the saved log-sum-exp. The gate of a branch is applied here,
-so that no gated gradient is ever stored: with delta = sum(dout * out) taken before the gate, delta is the gate's own gradient
-and the gradient of a score is gate * p * (dp - delta).
+queries that read them. Each recomputes the probabilities from the saved log-sum-exp. The gate of a branch is applied
+here, so that no gated gradient is ever stored: with delta = sum(dout * out) taken before the gate, delta is the gate's
+own gradient and the gradient of a score is gate * p * (dp - delta).
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, load_rows, precision, store_rows
+from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, is_hopper, load_rows, precision, store_rows
 
 
 @triton.jit
@@ -42,7 +42,8 @@ def _score_gradient(q, k, v, do, lse, delta, dq, pull, dslope, reach, qx, qy, qz
                     POS_D: tl.constexpr, MASKED: tl.constexpr, KNOWN: tl.constexpr, PRECISION: tl.constexpr):
     """Adds one tile of keys to dq (without the scale) and to the slope's gradient.
 
-    Where delta is not KNOWN yet it is summed on the way, and what it will multiply is kept apart: sum(p k) and sum(p |r|).
+    Where delta is not KNOWN yet it is summed on the way, and what it will multiply is kept apart: sum(p k) and sum(p
+    |r|).
     """
     p, far = _probabilities(q, k, lse, qx, qy, qz, kx, ky, kz, keep, scale, slope, POS_D, MASKED, PRECISION)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
@@ -61,15 +62,17 @@ def _score_gradient(q, k, v, do, lse, delta, dq, pull, dslope, reach, qx, qy, qz
 
 
 @triton.jit
-def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, Shift, DGate, DSlope, Gated, NQ, NK, H, scale, out_scale,
+def _backward_q(Q, K, V, Out, DOut, Lse, Gate, KeyMask, Pos, Slope, DQ, Delta, Shift, DGate, DSlope, Gated,
+                NQ, NK, H, scale, out_scale,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                 RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                 EVEN_K: tl.constexpr, BRANCH: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
                 STAGES: tl.constexpr):
     """BRANCH: which column of the gate this branch is (-1: not gated). ADD: add to DQ instead of overwriting it.
 
-    Out may be None: delta is then summed on the way, which for a ball costs less than keeping its output would, and is more
-    exact. Shift receives the log-sum-exp as exponents use it, Gated (where given) gate * DOut; Delta is then gated too.
+    Out may be None: delta is then summed on the way, which for a ball costs less than keeping its output would, and is
+    more exact. Shift receives the log-sum-exp as exponents use it, Gated (where given) gate * DOut; Delta is then
+    gated too.
     """
     head = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * BLOCK_M
@@ -220,12 +223,17 @@ def _backward_kv(Q, K, V, DOut, Shift, Delta, Gate, KeyMask, Pos, Slope, DK, DV,
     store_rows(DV + offset, cols, dv, NK, D, BLOCK_D)
 
 
-def backward_configs(d, ball, dtype):
-    """Tile sizes (BLOCK_M, BLOCK_N, warps, stages) of `_backward_q` and `_backward_kv`. The fastest seen on an H200."""
+def backward_configs(d, ball, dtype, hopper=True):
+    """Tile sizes (BLOCK_M, BLOCK_N, warps, stages) of `_backward_q` and `_backward_kv`. The fastest seen on an H200.
+
+    Older matrix units hold their operands in registers, so that the same tiles would spill there.
+    """
     wide = block_d(d)
     if dtype == torch.float32:
         rows = 32 if wide <= 64 else 16
         query = key = (rows, rows, 4, 2)
+    elif not hopper:
+        query = key = (64, 64, 4, 2) if wide < 64 else (64, 32, 4, 2) if wide == 64 else (64, 32, 8, 2)
     elif wide > 64:
         query, key = (64, 32, 4, 2), (32, 64, 4, 2)
     elif ball:
@@ -252,13 +260,14 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
              dq=None, dgate=None, configs=None, pieces=None):
     """Gradients of `attend.forward`: dq, dk, dv, dslope (None without a bias).
 
-    With gate (B,H,N,3), dout is the gradient of the gated sum: column `branch` of gate multiplies it here, and the gate's
-    own gradient goes to the same column of dgate. out may be None with a ball. dq given: the gradient is added to it in place.
+    With gate (B,H,N,3), dout is the gradient of the gated sum: column `branch` of gate multiplies it here, and the
+    gate's own gradient goes to the same column of dgate. out may be None with a ball. dq given: the gradient is added
+    to it in place.
     """
     B, H, NQ, d = q.shape
     NK = k.shape[2]
     biased = slope is not None
-    query, key = configs or backward_configs(d, ball, q.dtype)
+    query, key = configs or backward_configs(d, ball, q.dtype, is_hopper(q.device))
     delta, shift = (torch.empty(B, H, NQ, dtype=torch.float32, device=q.device) for _ in range(2))
     add = dq is not None
     dq = dq if add else torch.empty_like(q)
@@ -270,18 +279,19 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     mask, pos = as_bytes(key_mask), positions if biased else None
     scale = 1 / math.sqrt(d)
     _backward_q[(tiles, B * H)](
-        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, shift, dgate, dslope, gated, NQ, NK, H, scale * LOG2E, scale,
-        BRANCH=branch, BLOCK_M=query[0], BLOCK_N=query[1], EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0, ADD=add,
-        STAGES=query[3], num_warps=query[2], num_stages=query[3], **common)
+        q, k, v, out, dout, lse, gate, mask, pos, slope, dq, delta, shift, dgate, dslope, gated,
+        NQ, NK, H, scale * LOG2E, scale, BRANCH=branch, ADD=add, BLOCK_M=query[0], BLOCK_N=query[1],
+        EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0, STAGES=query[3], num_warps=query[2],
+        num_stages=query[3], **common)
     pieces = pieces or pieces_of(NQ, NK, B * H, key, ball, q.device)
     part = triton.cdiv(triton.cdiv(NQ, pieces), key[0]) * key[0]
     shape, dtype = ((B, H, NK, d), k.dtype) if pieces == 1 else ((pieces, B, H, NK, d), torch.float32)
     dk, dv = (torch.empty(shape, dtype=dtype, device=q.device) for _ in range(2))
     _backward_kv[(triton.cdiv(NK, key[1]), B * H, pieces)](
-        q, k, v, dout if gated is None else gated, shift, delta, gate, mask, pos, slope, dk, dv, NQ, NK, H, scale * LOG2E,
-        scale, part, BRANCH=branch if gated is None else -1,
-        BLOCK_M=key[0], BLOCK_N=key[1], EVEN_Q=NQ % key[0] == 0, EVEN_K=NK % key[1] == 0,
-        STAGES=key[3], num_warps=key[2], num_stages=key[3], **common)
+        q, k, v, dout if gated is None else gated, shift, delta, gate, mask, pos, slope, dk, dv,
+        NQ, NK, H, scale * LOG2E, scale, part, BRANCH=branch if gated is None else -1, BLOCK_M=key[0],
+        BLOCK_N=key[1], EVEN_Q=NQ % key[0] == 0, EVEN_K=NK % key[1] == 0, STAGES=key[3], num_warps=key[2],
+        num_stages=key[3], **common)
     if pieces > 1:
         dk, dv = dk.sum(0).to(k.dtype), dv.sum(0).to(v.dtype)
     if biased:

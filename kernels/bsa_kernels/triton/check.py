@@ -1,7 +1,7 @@
 """How far the kernels are from the float64 reference, next to plain PyTorch in the kernels' own precision.
 
-Near ties between blocks are decided by rounding, so every side attends to the blocks that the kernels chose, and the choice
-itself is checked on its own: against the best scores there are.
+Near ties between blocks are decided by rounding, so every side attends to the blocks that the kernels chose, and the
+choice itself is checked on its own: against the best scores there are.
 """
 
 import torch
@@ -85,7 +85,8 @@ def errors(arguments, dout, **options):
 def regret(arguments, **options):
     """By how much the chosen blocks' scores fall short of the best ones, slot by slot, relative to the largest score.
 
-    Zero but for the rounding of the means when the choice is right. Counts a missing slot where a block was to be had as infinite.
+    Zero but for the rounding of the means when the choice is right. Counts a missing slot where a block was to be had
+    as infinite.
     """
     options = DEFAULTS | options
     q, k, mask, q_coarse, k_coarse = (arguments[i] for i in (0, 1, 6, 7, 8))

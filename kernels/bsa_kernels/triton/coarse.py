@@ -1,7 +1,8 @@
 """Group compression that finds the selection's best tiles on its way.
 
-With coarse queries that also score the blocks, compression and selection compute the same products. The softmax needs each
-tile's maximum anyway, so the first pass of the selection (see `select`) costs four registers a row and no pass of its own.
+With coarse queries that also score the blocks, compression and selection compute the same products. The softmax needs
+each tile's maximum anyway, so the first pass of the selection (see `select`) costs four registers a row and no pass of
+its own.
 """
 
 import math

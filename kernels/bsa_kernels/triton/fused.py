@@ -77,12 +77,13 @@ def forward(
                                            block_size if group_compression else 1)
     if not group_compression:  # it only scored, and has no gradient
         q_coarse = None
-    made = (x if own is None and x is not None else q.new_empty(0) for own, x in zip(given, (q_coarse, k_coarse, v_coarse)))
+    pooled = zip(given, (q_coarse, k_coarse, v_coarse))
+    made = (x if own is None and x is not None else q.new_empty(0) for own, x in pooled)
     return out, compression, ball_lse, compression_lse, selection_lse, indices, *made
 
 
-def _fake_forward(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, ball_size, block_size,
-      group_size, top_k, group_compression, coarse_scores, group_selection, mask_own_ball):
+def _fake_forward(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, ball_size,
+                  block_size, group_size, top_k, group_compression, coarse_scores, group_selection, mask_own_ball):
     batch, heads, n, d = q.shape
     blocks = n // block_size
     group = group_size if group_selection else 1
@@ -124,7 +125,8 @@ def backward(
         dq, dk_coarse, dv_coarse, _ = attend_backward.backward(
             dout, q, k_coarse, v_coarse, compression, compression_lse, block_mask, gate=gate, branch=1, dgate=dgate)
     dq, dk, dv, dslope = attend_backward.backward(
-        dout, q, k, v, None, ball_lse, point_mask, positions, distance_slope, gate, 0, ball=ball_size, dq=dq, dgate=dgate)
+        dout, q, k, v, None, ball_lse, point_mask, positions, distance_slope, gate, 0, ball=ball_size, dq=dq,
+        dgate=dgate)
     dq, delta = selection.backward_q(
         dout, q, k, v, indices, point_mask, selection_lse, block_size, group_size, gate, 2, dq, dgate,
         None if q_given else dq_coarse, block_size)
@@ -132,9 +134,10 @@ def backward(
         (dk if v_given else dv).add_(spread(dk_coarse if v_given else dv_coarse, point_mask, block_size))
     both = not (k_given or v_given)
     dk, dv = selection_backward.backward_kv(
-        dout, q, k, v, inverse, indices.shape[3], point_mask, selection_lse, delta, block_size, group_size, gate, 2, dk, dv,
-        dk_coarse if both else None, dv_coarse if both else None)
-    return (dq, dk, dv, dgate, none() if dslope is None else dslope, dq_coarse if q_given and dq_coarse is not None else none(),
+        dout, q, k, v, inverse, indices.shape[3], point_mask, selection_lse, delta, block_size, group_size, gate, 2,
+        dk, dv, dk_coarse if both else None, dv_coarse if both else None)
+    return (dq, dk, dv, dgate, none() if dslope is None else dslope,
+            dq_coarse if q_given and dq_coarse is not None else none(),
             dk_coarse if k_given else none(), dv_coarse if v_given else none())
 
 
@@ -148,9 +151,9 @@ def spread(grad, point_mask, size):
     return fine * share[:, None, :, None].to(fine.dtype)
 
 
-def _fake_backward(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, compression,
-      ball_lse, compression_lse, selection_lse, indices, block_size, group_size, ball_size, group_compression,
-      q_given, k_given, v_given):
+def _fake_backward(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse,
+                   compression, ball_lse, compression_lse, selection_lse, indices, block_size, group_size, ball_size,
+                   group_compression, q_given, k_given, v_given):
     like = lambda x: x.new_empty(x.shape)
     none = lambda: q.new_empty(0)  # one each: outputs may not share memory
     return (like(q), like(k), like(v), like(gate), none() if distance_slope is None else like(distance_slope),
@@ -185,7 +188,7 @@ def _backward(ctx, dout, *_):
 
 
 def _register(name, function, fake):
-    """What `torch.library.custom_op` does, without the checks it makes at every call: they cost more than the launches."""
+    """What `torch.library.custom_op` does, without the checks that it makes at every call."""
     torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))
     torch.library.impl(name, ("cuda", "cpu"), function)
     torch.library.register_fake(name, fake)
@@ -197,7 +200,8 @@ fused_backward = _register("bsa_kernels::fused_triton_backward", backward, _fake
 torch.library.register_autograd("bsa_kernels::fused_triton", _backward, setup_context=_setup)
 
 
-def ball_sparse_attention(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, **options):
+def ball_sparse_attention(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse,
+                          **options):
     """Gated sum of the three branches, (B,H,N,d); differentiable and traceable."""
     with torch.autocast(q.device.type, enabled=False):
         return fused(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse,

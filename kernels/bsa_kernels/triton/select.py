@@ -1,9 +1,9 @@
 """The top-k blocks of every group, without ever storing the scores.
 
-Two passes. The first streams the scores in tiles of TILE blocks and keeps, for every group, only the k tiles of highest
-maximum. A block among the k best must lie in one of those: k tiles with a higher maximum would hold k better blocks. The
-second pass scores the k kept tiles again and takes the k best blocks. Both order by (score, lower index first), so that
-ties go to the lowest block.
+Two passes. The first streams the scores in tiles of TILE blocks and keeps, for every group, only the k tiles of
+highest maximum. A block among the k best must lie in one of those: k tiles with a higher maximum would hold k better
+blocks. The second pass scores the k kept tiles again and takes the k best blocks. Both order by (score, lower index
+first), so that ties go to the lowest block.
 """
 
 import torch
@@ -20,8 +20,8 @@ NEVER = tl.constexpr(2147483647)
 def tile_best(s, cols, start, low, high, ball, balls_k, OWN: tl.constexpr, TILE: tl.constexpr):
     """Maximum of each row of a tile of scores: of all, and without the row's own ball.
 
-    Blocks low..high are of the rows' balls. The plain maximum is taken outside the branch: a product that only a branch uses
-    does not go through the pipeliner of Triton 3.6.
+    Blocks low..high are of the rows' balls. The plain maximum is taken outside the branch: a product that only a
+    branch uses does not go through the pipeliner of Triton 3.6.
     """
     highest = tl.max(s, 1)
     best = highest

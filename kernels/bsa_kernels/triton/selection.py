@@ -1,8 +1,8 @@
 """Attention of every group to its selected blocks. Forward and the queries' gradient.
 
-A program owns a tile of groups and the keys of all their slots: S = (queries of the tile) x (keys gathered for the tile),
-of which only a query's own group's keys count. With the published sizes (8 queries, 4 blocks of 8) a tile of two groups is
-16 x 64, which one warp's matrix instructions take whole.
+A program owns a tile of groups and the keys of all their slots: S = (queries of the tile) x (keys gathered for the
+tile), of which only a query's own group's keys count. With the published sizes (8 queries, 4 blocks of 8) a tile of
+two groups is 16 x 64, which one warp's matrix instructions take whole.
 """
 
 import math
@@ -88,8 +88,8 @@ def _backward_q(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, DGate, DQCoa
                 ADD: tl.constexpr, POOLED: tl.constexpr, PRECISION: tl.constexpr):
     """dQ, and each query's delta = sum(p * dp), which `_backward_kv` needs; no saved output is read.
 
-    With several rounds of slots delta is not known in the first, so dQ is kept in two sums: sum(p dp k) - delta sum(p k).
-    ADD: add to DQ. POOLED > 0: add the gradient of the mean-pooled coarse queries of blocks of that size.
+    With several rounds of slots delta is not known in the first, so dQ is kept in two sums: sum(p dp k) - delta sum(p
+    k). ADD: add to DQ. POOLED > 0: add the gradient of the mean-pooled coarse queries of blocks of that size.
     """
     head = tl.program_id(1).to(tl.int64)
     first_group = tl.program_id(0) * GROUPS

@@ -1,7 +1,7 @@
 """Gradient of the keys and values of selected attention, without atomics.
 
-An inverse index lists, for every block, the groups that chose it: a stable sort of the slots by block. A program owns one
-block, walks its list in order and sums; the same input therefore always sums in the same order.
+An inverse index lists, for every block, the groups that chose it: a stable sort of the slots by block. A program owns
+one block, walks its list in order and sums; the same input therefore always sums in the same order.
 """
 
 import math
@@ -11,7 +11,6 @@ import triton
 import triton.language as tl
 
 from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
-
 
 FEW = 8192  # slots of a head up to which counting beats sorting, which takes a dozen launches
 
@@ -54,7 +53,8 @@ def inverse_index(indices, blocks):
     if slots <= FEW:
         order = torch.empty(B * H * slots, dtype=torch.int32, device=indices.device)
         bounds = torch.empty(B * H * (blocks + 1), dtype=torch.int32, device=indices.device)
-        _invert[(triton.cdiv(blocks, 16), B * H)](indices, order, bounds, slots, blocks, BLOCKS=16, SLOTS=256, num_warps=4)
+        grid = triton.cdiv(blocks, 16), B * H
+        _invert[grid](indices, order, bounds, slots, blocks, BLOCKS=16, SLOTS=256, num_warps=4)
         return order, bounds
     flat = indices.view(B * H, slots).to(torch.int32)
     first = torch.arange(0, B * H * (blocks + 1), blocks + 1, device=indices.device, dtype=torch.int32)
@@ -131,7 +131,10 @@ def config(d, group, dtype):
 
 def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, block_size, group_size, gate=None, branch=-1,
                 dk=None, dv=None, dk_coarse=None, dv_coarse=None):
-    """dk, dv, with the `inverse_index` of the choice: added in place to those given, together with the gradients of the mean-pooled coarse keys and values."""
+    """dk, dv, with the `inverse_index` of the choice.
+
+    Added in place to those given, together with the gradients of the mean-pooled coarse keys and values.
+    """
     B, H, N, d = q.shape
     M = N // block_size
     order, bounds = inverse

@@ -1,7 +1,8 @@
 """What every kernel shares: tile loads, distances, and the choice of tile sizes.
 
-Tensors reach the kernels contiguous as (B*H, N, d). Offsets inside one head fit 32 bits (N*d < 2**31); offsets of a head
-are 64-bit. Exponentials are taken base 2, since that is what the hardware has: scores are scaled by log2(e)/sqrt(d).
+Tensors reach the kernels contiguous as (B*H, N, d). Offsets inside one head fit 32 bits (N*d < 2**31); offsets of a
+head are 64-bit. Exponentials are taken base 2, since that is what the hardware has: scores are scaled by
+log2(e)/sqrt(d).
 """
 
 import torch
@@ -73,3 +74,8 @@ def precision(dtype: torch.dtype) -> str:
 def as_bytes(mask):
     """A boolean mask as Triton reads it, or None."""
     return None if mask is None else mask.contiguous().view(torch.uint8)
+
+
+def is_hopper(device) -> bool:
+    """Whether products take their operands from shared memory (compute capability 9.0 on); assumed without a GPU."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] >= 9
