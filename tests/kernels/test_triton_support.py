@@ -18,6 +18,7 @@ MESSAGES = [
     (dict(), dict(top_k=33), "top_k from 1 to 32, not 33"),
     (dict(), dict(spatial_dims=4), "positions in 2 or 3 dimensions, not 4"),
     (dict(n=2**25, d=128), {}, "below 2**31"),
+    (dict(n=2**24, d=8), dict(group_size=8, top_k=32, group_selection=False), "slots B * H * G * k below 2**31"),
 ]
 
 

@@ -1,4 +1,20 @@
-"""The Triton backend: what :mod:`bsa_kernels.ops` asks of a backend, on top of the kernels in this package."""
+"""The Triton backend: what :mod:`bsa_kernels.ops` asks of a backend, on top of the kernels in this package.
+
+What it runs; anything else is for backend="torch", to which "auto" turns by itself:
+
+====================  ================================================================================================
+device                CUDA (compute capability 8.0 on; tile sizes are those that were fastest on 9.0)
+dtype                 bfloat16, float16, float32 (in full precision unless PyTorch's own switch allows TF32)
+head dimension        8 to 128
+ball_size             a power of two from 32 to 1024
+block_size            a power of two from 4 to 64
+group_size            a power of two from 4 to 64, or every query for itself
+top_k                 1 to 32
+positions             in 2 or 3 dimensions; constants
+coarse q, k, v        mean-pooled here, or given; all gradients
+N                     any multiple of ball_size, N * d < 2**31; batches with B * H < 2**16
+====================  ================================================================================================
+"""
 
 import os
 
@@ -36,8 +52,12 @@ def unsupported(operator, q, *, top_k=1, spatial_dims=0, group_selection=True, *
         return f"the kernels take top_k from 1 to 32, not {top_k}"
     if spatial_dims not in (0, 2, 3):
         return f"the kernels take positions in 2 or 3 dimensions, not {spatial_dims}"
-    if n * d >= 2**31 or batch * heads >= 2**16 or batch * heads * n * top_k >= 2**31:
-        return f"the kernels take N * d and B * H * N * top_k below 2**31, not d={d}, B={batch}, H={heads}, N={n}"
+    slots = batch * heads * n * top_k // (sizes.get("group_size", 1) if group_selection else 1)
+    if n * d >= 2**31 or batch * heads >= 2**16 or slots >= 2**31:
+        return (
+            "the kernels take N * d and the number of slots B * H * G * k below 2**31, and B * H below 2**16, "
+            f"not {n} * {d}, {slots} and {batch * heads}"
+        )
     return None
 
 
