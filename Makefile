@@ -20,10 +20,11 @@ env-test: .venv/installed-dev
 demo: env
 	$(BIN)/bsaviz demo --out outputs
 
+# One thread a test process: the tests themselves fill the cores, and threads that spin for each other slow all of them.
 test: env-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lab: env
 	$(BIN)/bsaviz lab

@@ -19,7 +19,7 @@ FLAGS = [
     "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(800)]
 
 
 @pytest.fixture
@@ -75,13 +75,11 @@ def test_first_notebook_in_the_browser(lab, fast_notebook):
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         last = page.locator(".jp-CodeCell").last
         _wait_until_executed(page, last)
-        errors = page.locator('.jp-RenderedText:has-text("Traceback")').count()
         frames = page.locator(".jp-OutputArea iframe").count()
         pictures = page.locator(".jp-OutputArea img").count()
         if shown:
             _screenshots(page, Path(shown))
         browser.close()
-    assert errors == 0
     assert pictures + frames >= 3, "the car, the field and the gates are shown"
     assert outside == [], "a notebook asks nothing of the network"
 
@@ -90,13 +88,16 @@ def _local(url, lab):
     return url.startswith((lab, lab.replace("http", "ws"), "data:", "blob:", "about:"))
 
 
-def _wait_until_executed(page, cell, seconds=240):
+def _wait_until_executed(page, cell, seconds=480):
+    """Wait for the cell's number; a traceback anywhere ends the wait, since the cells after it never run."""
     for _ in range(seconds):
-        prompt = cell.locator(".jp-InputPrompt").inner_text()
-        if prompt.strip("[]: ").isdigit():
+        if cell.locator(".jp-InputPrompt").inner_text().strip("[]: ").isdigit():
             return
+        broken = page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
+        assert broken.count() == 0, broken.first.inner_text()
         page.wait_for_timeout(1000)
-    raise AssertionError(f"the last cell did not finish within {seconds} s")
+    prompts = page.locator(".jp-InputPrompt").all_inner_texts()
+    raise AssertionError(f"the last cell did not finish within {seconds} s; the cells are at {prompts}")
 
 
 def _screenshots(page, folder):

@@ -21,7 +21,7 @@ def pip_requirements():
 
 
 def normalise(requirement):
-    name, version = re.fullmatch(r"([\w.\-\[\],]+)\s*([<>=!~].*)?", requirement.strip()).groups()
+    name, version = re.fullmatch(r"([\w.\-\[\],]+)\s*([<>=!~].*)?", requirement.split(";")[0].strip()).groups()
     return CONDA_NAMES.get(name, name), (version or "").replace(" ", "")
 
 
