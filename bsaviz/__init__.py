@@ -12,6 +12,7 @@ _PUBLIC = {
     "Car": "bsaviz.datasets",
     "BallTree": "bsaviz.trees",
     "load_model": "bsaviz.training",
+    "packaged_model": "bsaviz.training",
     "train": "bsaviz.training",
     "probe": "bsaviz.fields",
     "receptive_field": "bsaviz.fields",
