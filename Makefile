@@ -5,7 +5,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_LINK_MODE ?= copy
 
-.PHONY: demo test lab env env-test clean
+.PHONY: demo test coverage lab env env-test clean
 
 env: .venv/installed-all
 env-test: .venv/installed-dev
@@ -25,6 +25,9 @@ test: env-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+coverage: env-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov bsaviz --cov bsa_kernels --cov-report term-missing:skip-covered
 
 lab: env
 	$(BIN)/bsaviz lab
