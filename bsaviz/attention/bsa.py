@@ -81,6 +81,7 @@ class BallSparseAttention(Heads):
     def forward(self, x, positions, mask=None):
         """Tokens (B, N, C) to tokens, in leaf order; positions (B, N, D), `mask` (B, N) True for real points."""
         self.check(x, positions, mask)
+        self._check_blocks(x.shape[1])
         x = self.ball_position(x, positions, mask)
         q, k, v = self.split(x)
         arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
@@ -91,6 +92,14 @@ class BallSparseAttention(Heads):
         for name in BRANCHES:
             getattr(self, name)(getattr(branches, name))
         return self.merge(out)
+
+    def _check_blocks(self, num_slots):
+        blocks, top_k = num_slots // self.options["block_size"], self.options["top_k"]
+        if top_k > blocks:
+            raise BsavizError(
+                f"top_k={top_k} blocks were asked for, but there are only {blocks} blocks of "
+                f"{self.options['block_size']} points; lower top_k or block_size, or give more points"
+            )
 
     def _perceptrons(self, head_dim):
         first = BlockMLP(self.options["block_size"], head_dim)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 
@@ -130,7 +131,7 @@ class Car:
         Car
             With ``attrs["subsampled_from"]`` and ``attrs["subsample_seed"]``.
         """
-        if n != int(n) or n < 1:
+        if not is_whole(n) or n < 1:
             raise BsavizError(f"subsample needs a positive whole number of points, got {n!r}")
         n = int(n)
         if n >= self.num_points:
@@ -179,6 +180,11 @@ class Car:
         return mesh
 
 
+def is_whole(number):
+    """Whether it is a whole number, however it is stored: 3, 3.0, or one of numpy's."""
+    return isinstance(number, Real) and not isinstance(number, bool) and float(number).is_integer()
+
+
 def _append_midpoints(values, rounds):
     """`values` with the means of each round's pairs of points added at the end, round after round."""
     for ends in rounds:
@@ -192,6 +198,9 @@ def _checked_positions(who, positions):
         raise BsavizError(f"{who}: positions must have shape (points, 3), got {positions.shape}")
     if len(positions) == 0:
         raise BsavizError(f"{who} is empty: it has no points; check that the file holds a surface or a cloud")
+    if positions.dtype.kind not in "fiu":
+        raise BsavizError(f"{who}: positions must be real numbers, got {positions.dtype}")
+    given = positions
     with np.errstate(over="ignore"):
         positions = np.ascontiguousarray(positions, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
@@ -200,7 +209,18 @@ def _checked_positions(who, positions):
             f"{who}: {len(bad)} of {len(positions)} positions are NaN or infinite, the first at index {bad[0]}; "
             "remove those points, or repair the file"
         )
+    _check_resolved(who, given, positions)
     return positions
+
+
+def _check_resolved(who, given, stored):
+    """Refuse a surface so far from the origin, for its size, that single precision would merge its points."""
+    length = np.ptp(given, axis=0).max()
+    if given.dtype != stored.dtype and np.abs(stored - given).max() > 0.02 * length:
+        raise BsavizError(
+            f"{who}: it measures {length:.3g} but lies {np.abs(given).max():.3g} from the origin, too far for single "
+            "precision to tell its points apart; move it to the origin first"
+        )
 
 
 def _checked_faces(who, faces, num_points):

@@ -1,11 +1,13 @@
 """`load_car`: one door for generated cars, ShapeNet-Car, and any mesh or cloud."""
 
 import difflib
+import os
 import re
 from pathlib import Path
 
 from bsaviz._checks import BsavizError
 from bsaviz.datasets._frame import canonical
+from bsaviz.datasets.car import is_whole
 
 _KINDS = ("generated:<number>", "shapenet:<id>", "a path to a mesh, a cloud or a ShapeNet-Car sample folder")
 
@@ -45,6 +47,8 @@ def load_car(name_or_path, *, field=None, num_points=None, seed=0, frame="canoni
         Missing, truncated or damaged file, no points, positions that are not finite, a field of the wrong length,
         unknown suffix, id or number. No partly read car is returned.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise BsavizError(f"load_car takes a name or a path, got {name_or_path!r}; known are {', '.join(_KINDS)}")
     text = str(name_or_path)
     kind, colon, name = text.partition(":")
     if colon and kind == "generated":
@@ -121,7 +125,7 @@ def _not_a_sample(path):
 
 
 def _with_points(car, num_points, seed):
-    if num_points != int(num_points) or num_points < 1:
+    if not is_whole(num_points) or num_points < 1:
         raise BsavizError(f"num_points must be a positive whole number, got {num_points!r}")
     if num_points > car.num_points and car.faces is not None:
         car = car.refine(num_points)

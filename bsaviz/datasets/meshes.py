@@ -92,9 +92,13 @@ def _read_vtk(path, field=None):
     if data is None or not data.IsA("vtkDataSet"):
         kind = "nothing" if data is None else data.GetClassName()
         raise BsavizError(f"{path} holds {kind}, expected a mesh or points")
+    if suffix == ".obj" and data.GetNumberOfPoints() and not data.GetNumberOfCells():
+        raise BsavizError(
+            f"{path} has vertices but no faces, as a truncated file has; copy the whole file, or save a cloud as .xyz"
+        )
     mesh = pyvista.wrap(data)
     scalars = [name for name, value in mesh.point_data.items() if value.ndim == 1 and value.dtype.kind == "f"]
-    if not scalars or (field in mesh.cell_data and field not in mesh.point_data):
+    if len(mesh.cell_data) and (not scalars or (field in mesh.cell_data and field not in mesh.point_data)):
         for name in set(mesh.point_data) & set(mesh.cell_data):
             del mesh.cell_data[name]
         mesh = mesh.cell_data_to_point_data()

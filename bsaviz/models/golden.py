@@ -75,6 +75,7 @@ def check_golden(path):
     """
     path = Path(path)
     arrays = read_npz(path)
+    _check_numbers(arrays, path)
     if any("/mean_radius_" in name for name in arrays):
         rows = _check_trees(path)
     elif any(name.startswith("param/encoder.") for name in arrays):
@@ -84,7 +85,8 @@ def check_golden(path):
     elif {"pos", "tree_idx", "tree_mask", "out"} <= set(arrays):
         rows = _check_transformer(arrays, path)
     else:
-        raise BsavizError(f"{path} holds {', '.join(list(arrays)[:6])}, ...: no known format; supported are {FORMATS}")
+        there = f"{', '.join(list(arrays)[:6])}, ..." if arrays else "nothing"
+        raise BsavizError(f"{path} holds {there}: no known format; supported are {FORMATS}")
     return GoldenReport(path, tuple(rows))
 
 
@@ -166,11 +168,21 @@ def _compare_blocks(indices, expected):
 
 def _settings(arrays, path):
     try:
-        config = json.loads(str(arrays["config"]))
-    except (KeyError, ValueError) as error:
-        raise BsavizError(f"{path} has no readable 'config' (JSON text); copy the file again") from error
+        text = arrays["config"].item()
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+    except (KeyError, TypeError, ValueError) as error:
+        raise BsavizError(f"{path} has no readable 'config' (a JSON object as text); copy the file again") from error
     return golden_settings(config)
 
 
 def _tensor(arrays, name):
     return torch.from_numpy(arrays[name]).double()
+
+
+def _check_numbers(arrays, path):
+    """Refuse arrays other than numbers, where numbers are expected: all but the texts beside them."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub" and name not in ("config", "note"):
+            raise BsavizError(f"{path}: {name} holds {array.dtype}, expected numbers; write the file again")

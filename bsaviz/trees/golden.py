@@ -50,10 +50,7 @@ def check_tree_file(path):
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise BsavizError(f"{path} is not a readable .npz file ({error}); fetch it again") from error
     rows = []
-    for cloud in sorted(name.removesuffix("/pos") for name in arrays if name.endswith("/pos")):
-        radii = {int(n.rsplit("_", 1)[1]): float(a) for n, a in arrays.items() if n.startswith(f"{cloud}/mean_radius_")}
-        if not radii:
-            continue
+    for cloud, radii in sorted(_published_radii(arrays, path).items()):
         sizes = {"ball_size": max(radii), "block_size": min(radii)}
         tree = BallTree.build(arrays[f"{cloud}/pos"], padding="power_of_two", **sizes)
         for size, published in sorted(radii.items()):
@@ -62,6 +59,21 @@ def check_tree_file(path):
     if not rows:
         raise BsavizError(f"{path} holds no reference tree; expected arrays <cloud>/pos and <cloud>/mean_radius_<size>")
     return rows
+
+
+def _published_radii(arrays, path):
+    """Mean radius by size, for each cloud of the file."""
+    clouds = {}
+    for name in arrays:
+        cloud, found, size = name.rpartition("/mean_radius_")
+        if not found:
+            continue
+        if not size.isdigit() or arrays[name].size != 1:
+            raise BsavizError(f"{path}: {name} should be one number called {cloud}/mean_radius_<size>")
+        if f"{cloud}/pos" not in arrays:
+            raise BsavizError(f"{path} has {name} but no {cloud}/pos, the points it is of; fetch it again")
+        clouds.setdefault(cloud, {})[int(size)] = float(arrays[name].item())
+    return clouds
 
 
 def mean_radius(positions, size):

@@ -115,3 +115,16 @@ def test_the_picture_of_a_car_is_its_own_copy(toy):
 def test_repr_names_what_it_holds(toy):
     assert repr(Car("toy", toy.points, toy.faces)) == f"Car('toy': 210 points, {len(toy.faces)} triangles, fields [])"
     assert "a cloud" in repr(Car("toy", toy.points))
+
+
+@pytest.mark.parametrize("positions", [np.array([["a", "b", "c"]]), np.ones((4, 3)) + 1j, np.ones((4, 3), bool)])
+def test_positions_that_are_no_real_numbers(positions):
+    with pytest.raises(BsavizError, match=f"positions must be real numbers, got {positions.dtype}"):
+        Car("odd", positions)
+
+
+def test_a_surface_too_far_from_the_origin_is_refused_and_not_merged():
+    points = np.random.default_rng(0).random((50, 3))
+    assert Car("near", points + 1e4).length == pytest.approx(np.ptp(points, axis=0).max(), rel=0.01)
+    with pytest.raises(BsavizError, match=r"measures 0.9\d+ but lies 1e\+08 from the origin, .*move it to the origin"):
+        Car("far", points + 1e8)

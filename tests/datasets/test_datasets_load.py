@@ -126,3 +126,19 @@ def test_root_goes_with_shapenet_alone(cloud):
         load_car(cloud, root=cloud.parent)
     with pytest.raises(BsavizError, match="frame must be 'canonical' or 'file', got 'nose'"):
         load_car("generated:7", frame="nose")
+
+
+@pytest.mark.parametrize("name", [None, 7, ["a.stl"]])
+def test_what_is_neither_name_nor_path_is_refused(name):
+    with pytest.raises(BsavizError, match="load_car takes a name or a path, got .*generated:<number>"):
+        load_car(name)
+
+
+@pytest.mark.parametrize("number", [0, -3, 1.5, float("nan"), "many", True])
+def test_num_points_is_a_whole_number(cloud, number):
+    with pytest.raises(BsavizError, match=f"num_points must be a positive whole number, got {number!r}"):
+        load_car(cloud, num_points=number)
+
+
+def test_num_points_may_be_a_numpy_number(cloud):
+    assert load_car(cloud, num_points=np.int32(5)).num_points == 5

@@ -79,7 +79,7 @@ def test_a_truncated_obj_is_refused_where_the_format_shows_it(tmp_path, mesh):
     path = write(mesh, tmp_path / "toy.obj", False)
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:100]) + "\n")
-    with pytest.raises(BsavizError, match="empty|truncated|the faces"):
+    with pytest.raises(BsavizError, match="has vertices but no faces, as a truncated file has; .* save a cloud as .xyz"):
         load_car(path)
     path.write_text("\n".join(lines).rpartition(" ")[0])
     with pytest.raises(BsavizError, match="truncated or damaged"):
@@ -281,3 +281,11 @@ def test_an_unknown_suffix_lists_the_known(tmp_path):
     with pytest.raises(BsavizError, match=re.escape(message)):
         load_car(tmp_path / "car.step")
     assert {suffix for suffix, _ in KINDS} | {".gltf", ".xyz", ".txt", ".csv", ".npy", ".npz"} == set(SUFFIXES)
+
+
+def test_points_without_cells_or_fields_are_a_cloud(tmp_path):
+    bare = pyvista.PolyData()
+    bare.points = np.array([[0, 0, 0], [4, 0, 0], [4, 1, 0.5]], np.float32)
+    for suffix in (".vtp", ".vtk"):
+        bare.save(tmp_path / f"bare{suffix}")
+        assert load_car(tmp_path / f"bare{suffix}", frame="file").positions.tolist() == bare.points.tolist()

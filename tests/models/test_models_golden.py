@@ -123,7 +123,10 @@ def test_transformers_of_several_samples(tmp_path, kind, attention):
     [
         ({"a": np.ones(2)}, "holds a, ...: no known format; supported are an attention layer"),
         ({"param/encoder.0.x": np.ones(2)}, "an Erwin transformer, which is not supported yet; supported are"),
+        ({}, "holds nothing: no known format"),
         (dict.fromkeys(("x", "pos", "out"), np.ones((1, 8, 4))), "has no readable 'config'"),
+        ({**dict.fromkeys(("x", "pos", "out"), np.ones((1, 8, 4))), "config": "[1, 2]"}, "has no readable 'config'"),
+        (dict(x=np.ones((1, 8, 4)), pos=np.array(["a"]), out=np.ones(1)), "pos holds <U1, expected numbers"),
     ],
 )
 def test_other_formats_are_refused(tmp_path, arrays, message):

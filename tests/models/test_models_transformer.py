@@ -287,5 +287,5 @@ def test_bad_features(features, message):
 
 
 def test_top_k_beyond_the_blocks_is_named():
-    with pytest.raises(ValueError, match="top_k=9 blocks were asked for, but there are only 4"):
+    with pytest.raises(BsavizError, match="top_k=9 blocks were asked for, but there are only 4 .*or give more points"):
         make(top_k=9)(cloud(20))

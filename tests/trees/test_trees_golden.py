@@ -108,3 +108,17 @@ def test_files_that_are_no_tree_files(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(BsavizError, match="other.npz holds no reference tree"):
         check_tree_file(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a/mean_radius_8": 1.0}, "has a/mean_radius_8 but no a/pos"),
+        ({"a/pos": np.zeros((9, 3)), "a/mean_radius_x": 1.0}, "should be one number called a/mean_radius_<size>"),
+        ({"a/pos": np.zeros((9, 3)), "a/mean_radius_8": np.ones(2)}, "should be one number called"),
+    ],
+)
+def test_a_radius_without_its_points_or_size_is_named(tmp_path, arrays, message):
+    np.savez(tmp_path / "odd.npz", **arrays)
+    with pytest.raises(BsavizError, match=message):
+        check_tree_file(tmp_path / "odd.npz")
