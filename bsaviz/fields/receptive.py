@@ -52,7 +52,7 @@ def receptive_field(model, car, query, *, layers=None, heads=None, kinds=KINDS, 
     kinds : str or sequence of str
         Of ``"structural"`` and ``"mass"``.
     features : array (P, F), or sequence of field names of the car, optional
-        Point features, for a model with ``in_features=F``.
+        Point features, for a model with ``in_features=F``; the name ``"normals"`` means the normals of the surface.
     progress : bool
         Show a bar over the layers.
 

@@ -75,12 +75,7 @@ def point_features(features, surface, model):
         return None
     names = [features] if isinstance(features, str) else features
     if all(isinstance(name, str) for name in names):
-        missing = [name for name in names if name not in surface.fields]
-        if missing:
-            there = ", ".join(sorted(surface.fields)) or "none"
-            raise BsavizError(f"{surface.name!r} has no field {missing[0]!r} to use as a feature; its fields: {there}")
-        columns = [np.asarray(surface.fields[name], np.float32).reshape(len(surface.positions), -1) for name in names]
-        features = np.concatenate(columns, axis=1)
+        features = np.concatenate([_columns(surface, name) for name in names], axis=1)
     if hasattr(features, "detach"):
         features = features.detach().cpu()
     features = np.asarray(features, np.float32)
@@ -90,3 +85,15 @@ def point_features(features, surface, model):
             f"model; got {features.shape}"
         )
     return features
+
+
+def _columns(surface, name):
+    """A field as (P, k) float32; ``"normals"`` are those of the surface, as in training."""
+    if name == "normals" and isinstance(surface, Car):
+        values = surface.normals
+    elif name in surface.fields:
+        values = surface.fields[name]
+    else:
+        there = ", ".join(sorted(surface.fields)) or "none"
+        raise BsavizError(f"{surface.name!r} has no field {name!r} to use as a feature; its fields: {there}")
+    return np.asarray(values, np.float32).reshape(len(surface.positions), -1)

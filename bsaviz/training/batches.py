@@ -161,6 +161,11 @@ def cars_of_step(step, num_cars, batch_size, seed):
     return chosen, np.random.default_rng((seed, 1, step))
 
 
+def feature_width(car, names):
+    """Columns that these features of a car have together: the ``in_features`` of a model that reads them."""
+    return sum(_columns(car, name).shape[1] for name in names)
+
+
 def _columns(car, name):
     """A field of a car as (P, k) float32."""
     if name == "normals":

@@ -106,6 +106,14 @@ def test_check_golden_prints_errors_and_passes(capsys):
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden vectors at {GOLDEN}; set BSAVIZ_GOLDEN")
+def test_check_golden_goes_on_after_a_file_it_cannot_read(tmp_path, capsys):
+    status, out, err = says(capsys, "check-golden", tmp_path / "gone.npz", GOLDEN / "balltrees.npz")
+    assert status == 2
+    assert "there is no file" in err
+    assert "balltrees.npz: ok" in out
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden vectors at {GOLDEN}; set BSAVIZ_GOLDEN")
 def test_check_golden_exits_non_zero_on_a_miss(tmp_path, capsys):
     arrays = dict(np.load(GOLDEN / "bsa_mean.npz"))
     arrays["out"] = arrays["out"] * 1.001
@@ -113,6 +121,18 @@ def test_check_golden_exits_non_zero_on_a_miss(tmp_path, capsys):
     status, out, _ = says(capsys, "check-golden", tmp_path / "off.npz")
     assert status == 1
     assert "1 of 1 files missed" in out
+
+
+def test_a_model_with_features_is_trained_and_opened_with_them(tmp_path, capsys):
+    quick = ["--cars", "generated:2", "--steps", 2, "--num-points", 64, "--preset", "tiny"]
+    status, *_ = says(capsys, "train", "--out", tmp_path / "m", *quick, "--features", "normals")
+    assert status == 0
+    assert load_model(tmp_path / "m").config.in_features == 3
+    look = ["--car", "generated:1", "--num-points", 300, "--model", tmp_path / "m"]
+    status, _, err = says(capsys, "field", *look, "--query", 3, "--out", tmp_path / "rf.nc")
+    assert status == 0, err
+    status, _, err = says(capsys, "gates", *look, "--out", tmp_path / "gates.nc")
+    assert status == 0, err
 
 
 BAD = {

@@ -122,6 +122,14 @@ def test_features_by_name_or_as_an_array(car):
     assert not by_name.mass.equals(receptive_field(model, car, 5, features=array * 2).mass)
 
 
+def test_the_feature_normals_is_the_surface_s_own_as_in_training(car):
+    model = random_model(in_features=3)
+    by_name = receptive_field(model, car, 5, features="normals")
+    xr.testing.assert_identical(by_name, receptive_field(model, car, 5, features=car.normals))
+    with pytest.raises(BsavizError, match="has no field 'normals'"):
+        receptive_field(model, car.positions, 5, features="normals")
+
+
 def test_progress_shows_a_bar(model, capsys):
     receptive_field(model, cloud(), 0, progress=True)
     assert "2/2" in capsys.readouterr().err
