@@ -79,7 +79,7 @@ def test_a_truncated_obj_is_refused_where_the_format_shows_it(tmp_path, mesh):
     path = write(mesh, tmp_path / "toy.obj", False)
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:100]) + "\n")
-    with pytest.raises(BsavizError, match="has vertices but no faces, as a truncated file has; .* save a cloud as .xyz"):
+    with pytest.raises(BsavizError, match="has vertices but no faces, as a truncated file has; .* as .xyz"):
         load_car(path)
     path.write_text("\n".join(lines).rpartition(" ")[0])
     with pytest.raises(BsavizError, match="truncated or damaged"):
