@@ -4,6 +4,7 @@ Imports happen inside the commands, so that ``bsaviz --help`` answers at once.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -137,13 +138,13 @@ def _train(arguments):
     checkpoint = arguments.out.with_suffix("") if arguments.out.suffix == ".safetensors" else arguments.out
     result = train(
         model, train_cars, test_cars, config,
-        checkpoint=checkpoint, resume=checkpoint if arguments.resume else None, meta={"command": _command(arguments)},
+        checkpoint=checkpoint, resume=checkpoint if arguments.resume else None, meta={"command": _command(arguments, checkpoint.name)},
     )  # fmt: skip
     for name in ("mse", "relative_l2", "mae_area"):
         error = result.metrics[f"mean_{name}"]
         print(f"{error.attrs['long_name']}: {float(error):.4g} {error.attrs['units'].removesuffix('1')}")
     if result.stopped:
-        print(f"stopped early; go on with: {_command(arguments)} --resume")
+        print(f"stopped early; go on with: {_command(arguments, checkpoint)} --resume")
     print(f"checkpoint: {checkpoint}.safetensors and {checkpoint}.json")
 
 
@@ -163,13 +164,13 @@ def _gates(arguments):
     _write(gates, arguments, layer=arguments.layer, head=arguments.head)
 
 
-def _command(arguments):
-    """The training command in full, as kept in the checkpoint: every option spelled out."""
+def _command(arguments, out):
+    """The training command in full, every option spelled out; in a checkpoint `out` is kept without its folder."""
     skipped = ("command", "run", "resume", "device", "out")
     given = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in vars(arguments).items()}
     options = {name: value for name, value in given.items() if name not in skipped and value not in (None, "")}
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
-    return " ".join(["bsaviz train", f"--out {arguments.out.name}", *words])
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in {"out": out, **options}.items()]
+    return " ".join(["bsaviz train", *words])
 
 
 def _check_golden(arguments):

@@ -1,6 +1,7 @@
 """The command line, as a person types it: what it writes, what it prints, and its one line on bad input."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bsaviz.cli import main
+from bsaviz.cli import _command, _parser, main
 from bsaviz.datasets import load_car
 from bsaviz.models import build
 from bsaviz.training import load_model, save_model
@@ -95,6 +96,13 @@ def test_train_writes_a_checkpoint_that_field_opens(tmp_path, capsys):
         capsys, "field", "--car", "generated:1", "--model", tmp_path / "mine", "--query", 3, "--out", tmp_path / "a.nc"
     )
     assert status == 0
+
+
+def test_the_command_to_go_on_with_names_the_same_checkpoint_and_settings():
+    given = ["train", "--out", "my runs/a", "--features", "normals,T", "--steps", "7", "--cars", "generated:4"]
+    arguments = _parser().parse_args(given)
+    again = _parser().parse_args(shlex.split(_command(arguments, arguments.out))[1:])
+    assert vars(again) == vars(arguments)
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden vectors at {GOLDEN}; set BSAVIZ_GOLDEN")
