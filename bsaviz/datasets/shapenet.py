@@ -263,10 +263,16 @@ def _read_tensors(mesh):
 
 
 def _load_tensor(path):
+    import pickle
+
     import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True).numpy()
+    except pickle.UnpicklingError as error:  # whose own text advises to open the file all the same
+        raise BsavizError(
+            f"cannot read {path} as a torch tensor (it holds more than a tensor, or is truncated); copy it again"
+        ) from error
     except Exception as error:  # torch raises its own, zip's and pickle's errors for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BsavizError(f"cannot read {path} as a torch tensor ({reason}); is it truncated? copy it again") from error

@@ -1,5 +1,6 @@
 """Weights of the published implementation, read into our modules."""
 
+import pickle
 import re
 import zipfile
 import zlib
@@ -18,6 +19,10 @@ from bsaviz.models.transformer import Transformer
 from bsaviz.models.upstream_config import infer_config
 
 PRESSURE_MEAN, PRESSURE_STD = -36.3099, 48.5743  # Pa; the published normalisation of ShapeNet-Car
+_UNREADABLE = (
+    "{path} cannot be read as plain tensors ({reason}); copy it again if it is damaged, and if it holds other "
+    "objects too, which could run code when opened, save its state_dict() alone"
+)
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 
 # Upstream name -> ours, inside an attention.
@@ -86,12 +91,11 @@ def read_weights(source):
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose own text advises to open the file all the same
+        raise BsavizError(_UNREADABLE.format(path=path, reason="it holds more than tensors, or is damaged")) from error
     except Exception as error:  # a broken pickle can raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BsavizError(
-            f"{path} cannot be read as plain tensors ({reason}); copy it again if it is damaged, and if it holds other "
-            "objects too, which could run code when opened, save its state_dict() alone"
-        ) from error
+        raise BsavizError(_UNREADABLE.format(path=path, reason=reason)) from error
 
 
 def read_npz(path):
