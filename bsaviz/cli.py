@@ -138,7 +138,8 @@ def _train(arguments):
     checkpoint = arguments.out.with_suffix("") if arguments.out.suffix == ".safetensors" else arguments.out
     result = train(
         model, train_cars, test_cars, config,
-        checkpoint=checkpoint, resume=checkpoint if arguments.resume else None, meta={"command": _command(arguments, checkpoint.name)},
+        checkpoint=checkpoint, resume=checkpoint if arguments.resume else None,
+        meta={"command": _command(arguments, checkpoint.name)},
     )  # fmt: skip
     for name in ("mse", "relative_l2", "mae_area"):
         error = result.metrics[f"mean_{name}"]
