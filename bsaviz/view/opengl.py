@@ -1,6 +1,11 @@
-"""Whether this machine can draw. VTK ends the whole process where it finds no OpenGL, so we look before it does."""
+"""Make sure of OpenGL before VTK starts it: two things end the whole process otherwise.
+
+VTK crashes where it finds no OpenGL library. And Mesa's software OpenGL brings an LLVM: Triton, which brings its own,
+crashes when it is loaded after that (torch loads it by itself at the first custom operator). Loaded before, both work.
+"""
 
 import ctypes
+import importlib.util
 import os
 import sys
 
@@ -10,7 +15,9 @@ LIBRARIES = ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")
 
 
 def check_drawing():
-    """Raise a clear error where pyvista is missing, or where Linux has neither a display nor an off-screen OpenGL.
+    """Get ready to draw, or raise a clear error.
+
+    pyvista must be there, and on Linux a display or an off-screen OpenGL library. Triton is loaded where it is installed.
 
     Raises
     ------
@@ -20,6 +27,8 @@ def check_drawing():
         Without OpenGL; names the system packages that bring it.
     """
     require("pyvista", "view")
+    if importlib.util.find_spec("triton") is not None:
+        import triton  # noqa: F401
     if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or any(map(_loads, LIBRARIES)):
         return
     raise BsavizError(

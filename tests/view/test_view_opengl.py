@@ -1,5 +1,8 @@
 """VTK ends the process where there is no OpenGL: we say so before it does."""
 
+import subprocess
+import sys
+
 import pytest
 from view_cases import field
 
@@ -28,3 +31,15 @@ def test_a_display_or_a_library_is_enough(monkeypatch):
     monkeypatch.setattr(opengl, "LIBRARIES", ())
     monkeypatch.setenv("DISPLAY", ":0")
     opengl.check_drawing()
+
+
+def test_torch_and_triton_work_after_a_picture(tmp_path):
+    """Triton and Mesa each bring an LLVM; Triton must be loaded first, or the process dies."""
+    pytest.importorskip("triton", reason="without Triton nothing can clash")
+    code = (
+        "import bsaviz; from bsaviz.view import car_figure; car_figure(bsaviz.load_car('generated:0'), 'car.png');"
+        "from bsaviz.models import build; import torch; build('bsa', 'tiny')(torch.rand(100, 3)).sum().backward();"
+        "print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "alive\n", done.stderr[-2000:]
