@@ -17,7 +17,7 @@ LIBRARIES = ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")
 def check_drawing():
     """Get ready to draw, or raise a clear error.
 
-    pyvista must be there, and on Linux a display or an off-screen OpenGL library. Triton is loaded where it is installed.
+    pyvista must be there, and on Linux a display or an off-screen OpenGL library. Triton is loaded if it is installed.
 
     Raises
     ------
