@@ -28,6 +28,9 @@ def whole_file(path):
         When the disk is full or the folder cannot be written; nothing half-written is left.
     """
     path = Path(path)
+    blocked = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    if blocked is not None:
+        raise BsavizError(f"cannot write {path}: {blocked} is a file, not a folder; choose another folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)

@@ -9,6 +9,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.datasets._frame import canonical
 from bsaviz.datasets.car import is_whole
 
+MOST_POINTS = 10_000_000  # of a refined mesh
 _KINDS = ("generated:<number>", "shapenet:<id>", "a path to a mesh, a cloud or a ShapeNet-Car sample folder")
 
 
@@ -127,6 +128,8 @@ def _not_a_sample(path):
 def _with_points(car, num_points, seed):
     if not is_whole(num_points) or num_points < 1:
         raise BsavizError(f"num_points must be a positive whole number, got {num_points!r}")
+    if num_points > MOST_POINTS:
+        raise BsavizError(f"num_points must be at most {MOST_POINTS}, got {num_points}; a finer surface fits no memory")
     if num_points > car.num_points and car.faces is not None:
         car = car.refine(num_points)
     return car.subsample(num_points, seed)

@@ -142,3 +142,10 @@ def test_num_points_is_a_whole_number(cloud, number):
 
 def test_num_points_may_be_a_numpy_number(cloud):
     assert load_car(cloud, num_points=np.int32(5)).num_points == 5
+
+
+def test_more_points_than_memory_holds_are_refused(tmp_path):
+    path = tmp_path / "triangle.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    with pytest.raises(BsavizError, match="num_points must be at most 10000000, got 1000000000"):
+        load_car(path, num_points=10**9)
