@@ -46,5 +46,6 @@ def test_a_full_disk_is_one_clear_message(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "a-file").write_text("")
-    with pytest.raises(BsavizError, match="a-file is a file, not a folder; choose another folder"), whole_file(tmp_path / "a-file" / "x.png"):
+    said = "a-file is a file, not a folder; choose another folder"
+    with pytest.raises(BsavizError, match=said), whole_file(tmp_path / "a-file" / "x.png"):
         pass
