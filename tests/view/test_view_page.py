@@ -118,7 +118,8 @@ def opened(browser, tmp_path):
         tab.on("pageerror", lambda error: tab.failed.append(str(error)))
         tab.on("console", lambda message: message.type == "error" and tab.failed.append(message.text))
         tab.goto(path.as_uri())
-        tab.wait_for_function("Number(document.body.dataset.drawn) > 0", timeout=60_000)
+        # By selector: waiting for a script's value would evaluate strings, which the page's own policy forbids.
+        tab.wait_for_selector('body[data-drawn]:not([data-drawn="0"])', state="attached", timeout=60_000)
         return tab
 
     yield open_page
