@@ -1,5 +1,6 @@
 """JupyterLab on the notebooks: those of the checkout, or a copy of the packaged ones."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,4 +42,6 @@ def open_lab(port=8888, browser=True):
     command = [sys.executable, "-m", "jupyterlab", START, f"--port={port}", *quiet]
     if not browser:
         command.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers run as root, and Jupyter refuses it unasked
     return subprocess.call(command, cwd=notebook_folder())
