@@ -15,7 +15,7 @@ def pip_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = list(project["dependencies"])
-    for extra in ("view", "cars", "notebooks", "test"):
+    for extra in ("view", "cars", "sets", "study", "notebooks", "test"):
         lines += extras[extra]
     return {normalise(line) for line in lines}
 
@@ -52,5 +52,5 @@ def test_conda_reads_every_line(environment):
 
 def test_extra_all_and_dev_hold_the_others():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert extras["all"] == ["bsaviz[view,cars,notebooks]"]
+    assert extras["all"] == ["bsaviz[view,cars,sets,study,notebooks]"]
     assert extras["dev"] == ["bsaviz[all,test]"]

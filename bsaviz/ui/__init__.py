@@ -1,0 +1,1 @@
+"""Explorers for notebooks: widgets beside a live 3D scene."""
