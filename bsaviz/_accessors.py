@@ -64,6 +64,12 @@ class BsaAccessor:
         """
         return _view().export_html(self._dataset, path, camera=camera, **choice)
 
+    def export_film(self, path, *, seconds=8.0, fps=25, turns=1.0, camera="auto", window_size=None, **choice):
+        """Write a film (``.mp4``, ``.gif``) that goes round the car; see `bsaviz.view.export_film`."""
+        return _view().export_film(
+            self._dataset, path, seconds=seconds, fps=fps, turns=turns, camera=camera, window_size=window_size, **choice
+        )
+
     def export_glb(self, path, **choice):
         """Write a glTF scene (``.glb``) with one named node a branch, for Blender or three.js; returns its path."""
         return _view().export_glb(self._dataset, path, **choice)

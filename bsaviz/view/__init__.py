@@ -10,6 +10,7 @@ from bsaviz.view.car import car_figure
 from bsaviz.view.display import show
 from bsaviz.view.drawing import scene as _draw
 from bsaviz.view.files import save_vtp, write_still
+from bsaviz.view.film import export_film
 from bsaviz.view.glb import export_glb
 from bsaviz.view.opengl import check_drawing
 from bsaviz.view.page import export_html
@@ -20,6 +21,7 @@ __all__ = [
     "COLOURS",
     "car_figure",
     "check_drawing",
+    "export_film",
     "export_glb",
     "export_html",
     "picture",

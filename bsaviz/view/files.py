@@ -21,12 +21,18 @@ def write(path, suffixes, make):
     BsavizError
         For another suffix, a folder that cannot be written, or a full disk; nothing half-written is left.
     """
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise BsavizError(f"expected a file name ending in {' or '.join(suffixes)}, got {path.name!r}")
+    path = check_suffix(path, suffixes)
     content = make()
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+    return path
+
+
+def check_suffix(path, suffixes):
+    """The path, if its name ends as it should."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise BsavizError(f"expected a file name ending in {' or '.join(suffixes)}, got {path.name!r}")
     return path
 
 
