@@ -85,7 +85,8 @@ def _mp4(path, shots, fps):
     imageio = require("imageio.v2", "view")
     options = dict(codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error")
     with imageio.get_writer(path, fps=fps, **options) as film:
-        written = sum(film.append_data(pixels) is None for pixels in shots)
+        for written, pixels in enumerate(shots, 1):
+            film.append_data(pixels)
     try:
         whole = ffmpeg.count_frames_and_secs(path)[0] == written
     except RuntimeError:
