@@ -27,6 +27,8 @@ class BallAttention(Heads):
         Kernels that run it; may be changed at any time.
     """
 
+    branches = ("ball",)
+
     def __init__(self, dim, num_heads, ball_size=256, *, spatial_dims=3, train_slope=True, backend="auto"):
         super().__init__(dim, num_heads)
         self.ball_size, self.backend = ball_size, backend
@@ -44,3 +46,7 @@ class BallAttention(Heads):
         )  # fmt: skip
         self.ball_lse(lse)
         return self.merge(self.ball(ball))
+
+    def trace_parameters(self):
+        """What decides who reads whom: ``ball_size`` and ``distance_slope`` (H,)."""
+        return {"ball_size": self.ball_size, "distance_slope": self.distance_slope.detach()}

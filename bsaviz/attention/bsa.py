@@ -56,6 +56,8 @@ class BallSparseAttention(Heads):
         Kernels that run it; may be changed at any time.
     """
 
+    branches = ("ball", "compression", "selection")
+
     def __init__(
         self, dim, num_heads, ball_size=256, block_size=8, group_size=8, top_k=4, *,
         pooling="mean", group_compression=False, coarse_scores=False, group_selection=True, mask_own_ball=True,
@@ -92,6 +94,16 @@ class BallSparseAttention(Heads):
         for name in BRANCHES:
             getattr(self, name)(getattr(branches, name))
         return self.merge(out)
+
+    def trace_parameters(self):
+        """What decides who reads whom: ball, block and group size, group compression and the slope (H,)."""
+        return {
+            "ball_size": self.options["ball_size"],
+            "block_size": self.options["block_size"],
+            "group_size": self.options["group_size"] if self.options["group_selection"] else 1,
+            "group_compression": self.options["group_compression"],
+            "distance_slope": self.distance_slope.detach(),
+        }
 
     def _check_blocks(self, num_slots):
         blocks, top_k = num_slots // self.options["block_size"], self.options["top_k"]

@@ -17,6 +17,8 @@ class FullAttention(Heads):
     num_heads : int
     """
 
+    branches = ("full",)
+
     def forward(self, x, positions=None, mask=None):
         """Tokens (B, N, C) to tokens (B, N, C); `mask` (B, N) is True for real points, the only ones read."""
         self.check(x, positions, mask)

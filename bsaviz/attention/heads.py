@@ -15,7 +15,14 @@ class Heads(nn.Module):
     dim : int
         Channels C of a token; a multiple of `num_heads`.
     num_heads : int
+
+    Attributes
+    ----------
+    branches : tuple of str
+        Names of the branches, in the order of their gates.
     """
+
+    branches: tuple[str, ...] = ()
 
     def __init__(self, dim, num_heads):
         super().__init__()
@@ -25,6 +32,10 @@ class Heads(nn.Module):
         self.qkv = Linear(dim, 3 * dim)
         self.out_proj = Linear(dim, dim)
         self.q, self.k, self.v, self.out = ProbePoint(), ProbePoint(), ProbePoint(), ProbePoint()
+
+    def trace_parameters(self):
+        """Numbers and tensors, by name, that decide who reads whom; none where every point reads every point."""
+        return {}
 
     def split(self, x):
         """q, k, v of shape (B, H, N, d) from tokens (B, N, C)."""

@@ -1,20 +1,27 @@
 """Models over point clouds, and the import of published weights."""
 
+from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
 from bsaviz.models.golden import GoldenReport, GoldenRow, check_golden
-from bsaviz.models.registry import PRESETS, VARIANTS, build, configure
+from bsaviz.models.registry import FAMILIES, PRESETS, VARIANTS, build, configure, presets, rebuild
+from bsaviz.models.sites import AttentionSite
 from bsaviz.models.transformer import Transformer
 from bsaviz.models.upstream import import_upstream
 
 __all__ = [
+    "FAMILIES",
     "PRESETS",
     "VARIANTS",
+    "AttentionSite",
     "GoldenReport",
     "GoldenRow",
+    "PointModel",
     "Transformer",
     "TransformerConfig",
     "build",
     "check_golden",
     "configure",
     "import_upstream",
+    "presets",
+    "rebuild",
 ]

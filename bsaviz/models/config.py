@@ -108,9 +108,11 @@ class TransformerConfig:
             raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def check_settings(settings):
-    """Refuse settings that a configuration does not have."""
-    known = [field.name for field in fields(TransformerConfig)]
+def check_settings(config, settings):
+    """Refuse settings that a class of configurations does not have."""
+    known = [field.name for field in fields(config)]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise BsavizError(f"unknown setting {', '.join(unknown)} of a Transformer; there are {', '.join(known)}")
+        kind = config.__name__.removesuffix("Config")
+        article = "an" if kind[0] in "AEIOU" else "a"
+        raise BsavizError(f"unknown setting {', '.join(unknown)} of {article} {kind}; there are {', '.join(known)}")

@@ -1,22 +1,54 @@
 """Models by name."""
 
-from dataclasses import replace
+from typing import NamedTuple
 
 from bsaviz._checks import BsavizError
 from bsaviz.models.config import TransformerConfig, check_settings
 from bsaviz.models.transformer import Transformer
 
-VARIANTS = {
-    "bsa": dict(attention="bsa"),
-    "bsa-group-compression": dict(attention="bsa", group_compression=True, coarse_scores=True),
-    "bsa-no-group-selection": dict(attention="bsa", group_selection=False),
-    "full": dict(attention="full"),
-    "ball": dict(attention="ball"),
-}
 PRESETS = {
     "published": dict(dim=64, depth=18, num_heads=8, ball_size=256),
     "small": dict(dim=64, depth=6, num_heads=4, ball_size=128),
     "tiny": dict(dim=32, depth=4, num_heads=2, ball_size=64, fourier_features=32),
+}
+
+
+class Family(NamedTuple):
+    """Models that share a class.
+
+    Attributes
+    ----------
+    model : type
+        A :class:`~bsaviz.models.base.PointModel`.
+    config : type
+        Its configuration, a frozen dataclass.
+    presets : dict of str to dict
+        Settings by the name of the preset; there are at least ``"published"``, ``"small"`` and ``"tiny"``.
+    """
+
+    model: type
+    config: type
+    presets: dict
+
+
+class Variant(NamedTuple):
+    """A name of :func:`build`: a family and the settings that make this model of it."""
+
+    family: Family
+    settings: dict
+
+
+FAMILIES = {family.model.__name__: family for family in (Family(Transformer, TransformerConfig, PRESETS),)}
+
+VARIANTS = {
+    name: Variant(FAMILIES[family], settings)
+    for name, family, settings in (
+        ("bsa", "Transformer", dict(attention="bsa")),
+        ("bsa-group-compression", "Transformer", dict(attention="bsa", group_compression=True, coarse_scores=True)),
+        ("bsa-no-group-selection", "Transformer", dict(attention="bsa", group_selection=False)),
+        ("full", "Transformer", dict(attention="full")),
+        ("ball", "Transformer", dict(attention="ball")),
+    )
 }
 
 
@@ -26,32 +58,62 @@ def configure(name, preset="small", **overrides):
     Parameters
     ----------
     name : str
-        ======================== =======================================================================
-        ``"bsa"``                 Ball Sparse Attention, mean pooling, groups select together
-        ``"bsa-group-compression"`` the compression branch once for each block, from coarse queries
+        ============================ ================================================================
+        ``"bsa"``                    Ball Sparse Attention, mean pooling, groups select together
+        ``"bsa-group-compression"``  the compression branch once for each block, from coarse queries
         ``"bsa-no-group-selection"`` every query selects for itself
-        ``"full"``                every point reads every point
-        ``"ball"``                every point reads its ball
-        ======================== =======================================================================
+        ``"full"``                   every point reads every point
+        ``"ball"``                   every point reads its ball
+        ============================ ================================================================
     preset : str
-        ``"published"``: 18 layers of 64 channels and 8 heads, balls of 256 (add ``published=True,
-        position_scaling="none"`` for the published code's behaviour too); ``"small"``: 6 layers, 4 heads, balls of 128;
-        ``"tiny"``: 4 layers of 32 channels, 2 heads, balls of 64.
+        One of :func:`presets`. Of a Transformer: ``"published"``: 18 layers of 64 channels and 8 heads, balls of 256
+        (add ``published=True, position_scaling="none"`` for the published code's behaviour too); ``"small"``: 6 layers,
+        4 heads, balls of 128; ``"tiny"``: 4 layers of 32 channels, 2 heads, balls of 64.
     **overrides
-        Fields of :class:`TransformerConfig`.
+        Fields of the model's configuration.
 
     Raises
     ------
     BsavizError
         For an unknown name, preset or field.
     """
-    for what, value, known in (("model", name, VARIANTS), ("preset", preset, PRESETS)):
-        if value not in known:
-            raise BsavizError(f"unknown {what} {value!r}; there are {', '.join(known)}")
-    check_settings(overrides)
-    return replace(TransformerConfig(), **{**PRESETS[preset], **VARIANTS[name], **overrides})
+    known = presets(name)
+    if preset not in known:
+        raise BsavizError(f"unknown preset {preset!r}; there are {', '.join(known)}")
+    family, settings = VARIANTS[name]
+    check_settings(family.config, overrides)
+    return family.config(**{**known[preset], **settings, **overrides})
 
 
 def build(name, preset="small", **overrides):
-    """A new :class:`Transformer`; the arguments are those of :func:`configure`."""
-    return Transformer(configure(name, preset, **overrides))
+    """A new model; the arguments are those of :func:`configure`."""
+    config = configure(name, preset, **overrides)
+    return VARIANTS[name].family.model(config)
+
+
+def presets(name):
+    """Presets of a named model: a dict of name to settings."""
+    if name not in VARIANTS:
+        raise BsavizError(f"unknown model {name!r}; there are {', '.join(VARIANTS)}")
+    return VARIANTS[name].family.presets
+
+
+def rebuild(model, settings):
+    """A new model from the name of its class and all fields of its configuration, e.g. as a JSON keeps them.
+
+    Parameters
+    ----------
+    model : str
+        A key of ``FAMILIES``.
+    settings : dict
+
+    Raises
+    ------
+    BsavizError
+        For an unknown class or field.
+    """
+    if model not in FAMILIES:
+        raise BsavizError(f"unknown class of models {model!r}; there are {', '.join(FAMILIES)}")
+    family = FAMILIES[model]
+    check_settings(family.config, settings)
+    return family.model(family.config(**settings))

@@ -3,16 +3,17 @@
 import torch
 from torch import nn
 
-from bsaviz._checks import BsavizError
 from bsaviz.attention import ProbePoint
 from bsaviz.attention.linear import Linear
+from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
 from bsaviz.models.encoding import FourierEncoding, scaled_to_length
 from bsaviz.models.layer import Layer
+from bsaviz.models.sites import AttentionSite, check_one_sample
 from bsaviz.trees import BallTree
 
 
-class Transformer(nn.Module):
+class Transformer(PointModel):
     """Predicts numbers for every point of a cloud (BSA, arXiv 2506.12541, section 4).
 
     Positions are encoded, embedded, put in the leaf order of a ball tree, sent through the layers (odd ones in the
@@ -25,16 +26,11 @@ class Transformer(nn.Module):
     ----------
     config : TransformerConfig
         See :func:`bsaviz.models.build` for named ones.
-
-    Attributes
-    ----------
-    output_mean, output_std : Tensor (out_features,)
-        Buffers that turn what is trained on (normalised) into physical units; :meth:`predict` applies them.
     """
 
     def __init__(self, config=None):
-        super().__init__()
-        self.config = config = TransformerConfig() if config is None else config
+        config = TransformerConfig() if config is None else config
+        super().__init__(config, config.out_features or config.dim)
         encoded = config.fourier_features
         self.encoding = FourierEncoding(config.spatial_dims, encoded) if encoded else None
         self.embedding = Linear(encoded + config.in_features, config.dim)
@@ -42,8 +38,6 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         dim, width = config.dim, config.out_features
         self.head = nn.Sequential(Linear(dim, dim), nn.GELU(), Linear(dim, width)) if width else None
-        self.register_buffer("output_mean", torch.zeros(width or dim))
-        self.register_buffer("output_std", torch.ones(width or dim))
 
     def forward(self, positions, features=None, batch=None, tree=None):
         """Normalised predictions for every point.
@@ -68,7 +62,7 @@ class Transformer(nn.Module):
         BsavizError
             For positions or features of a wrong shape or with NaN, an empty cloud, or a tree of other sizes.
         """
-        self._check(positions, features)
+        self.check_points(positions, features)
         tree = self.tree(positions, batch) if tree is None else self._checked_tree(tree, positions)
         if features is not None:
             features = tree.gather(features)
@@ -126,11 +120,15 @@ class Transformer(nn.Module):
             rotate_to="ball" if config.published else "block",
         )
 
-    @torch.no_grad()
-    def predict(self, positions, features=None, batch=None, tree=None):
-        """Predictions in physical units: (P,) for one number a point, else (P, out_features)."""
-        values = self(positions, features, batch, tree) * self.output_std + self.output_mean
-        return values[:, 0] if self.config.out_features == 1 else values
+    def attention_sites(self, tree):
+        """See :meth:`PointModel.attention_sites`; odd layers have the order of the rotated tree."""
+        check_one_sample(tree)
+        sites = []
+        for i, layer in enumerate(self.layers):
+            own = tree.rotated if self.config.rotates and i % 2 else tree
+            attended = torch.ones_like(own.mask[0]) if self.config.published else own.mask[0]
+            sites.append(AttentionSite(f"layers.{i}.attn", layer.attn, own.inverse, attended, own.order[0]))
+        return sites
 
     def _point_features(self, positions, features):
         dtype = self.embedding.weight.dtype
@@ -139,43 +137,12 @@ class Transformer(nn.Module):
             parts.append(features.to(dtype))
         return torch.cat(parts, dim=-1)
 
-    def _check(self, positions, features):
-        dims, width = self.config.spatial_dims, self.config.in_features
-        if not isinstance(positions, torch.Tensor) or positions.dim() != 2 or positions.shape[1] != dims:
-            came = tuple(positions.shape) if isinstance(positions, torch.Tensor) else type(positions).__name__
-            raise BsavizError(f"positions must be a tensor (P, {dims}), got {came}")
-        if len(positions) == 0:
-            raise BsavizError("the cloud is empty: positions has no points; give at least one")
-        if not width and features is not None:
-            raise BsavizError(
-                f"features {tuple(features.shape)} were given, but this model has in_features=0; leave them out, or "
-                f"build the model with in_features={features.shape[-1]}"
-            )
-        if width and (features is None or tuple(features.shape) != (len(positions), width)):
-            came = "None" if features is None else tuple(features.shape)
-            raise BsavizError(
-                f"features must be ({len(positions)}, {width}), since this model has in_features={width}, got {came}"
-            )
-        if features is not None and not features.isfinite().all():
-            raise BsavizError("features hold NaN or infinite values; remove those points or fill them in")
-
     def _checked_tree(self, tree, positions):
         config = self.config
-        if tree.num_points != len(positions):
-            raise BsavizError(
-                f"the tree has {tree.num_points} points but positions has {len(positions)}; give a tree of these points"
-            )
-        if config.attention != "full" and tree.order.shape[1] % config.ball_size:
-            raise BsavizError(
-                f"the tree has {tree.order.shape[1]} slots, no multiple of the model's ball_size={config.ball_size}; "
-                "make it with model.tree(positions)"
-            )
-        if config.rotates and tree.rotation is None:
-            raise BsavizError(
-                f"odd layers of this model read a tree rotated by {config.rotation_angle} degrees, and the tree has "
-                "none; make it with model.tree(positions)"
-            )
-        return tree
+        multiple = 1 if config.attention == "full" else config.ball_size
+        return self.check_tree(
+            tree, positions, multiple=multiple, angle=config.rotation_angle if config.rotates else None
+        )
 
 
 class _View:

@@ -230,5 +230,5 @@ def _unused(name, module):
 def _overridden(config, settings):
     if not isinstance(config, TransformerConfig):
         raise BsavizError(f"config must be a TransformerConfig, got {type(config).__name__}; give settings by name")
-    check_settings(settings)
+    check_settings(TransformerConfig, settings)
     return replace(config, **settings)

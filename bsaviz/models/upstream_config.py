@@ -20,7 +20,7 @@ def infer_config(weights, **settings):
     **settings
         Fields of the configuration.
     """
-    check_settings(settings)
+    check_settings(TransformerConfig, settings)
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     if "qkv.weight" in shapes:
         return TransformerConfig(**{**PUBLISHED, **_attention_shapes(shapes, settings), **settings})

@@ -80,7 +80,7 @@ def cost(model, num_points, *, device=None, batch=1, repeats=5, memory=True):
         if device.type == "cuda":
             values |= {name: cuda_peak(call, device) for name, call in calls.items()}
         else:
-            values |= dict(zip(calls, cpu_peaks(model.config, num_points, batch)))
+            values |= dict(zip(calls, cpu_peaks(model, num_points, batch)))
     attrs = provenance(model, SEED, device) | {"autocast": "bfloat16" if device.type == "cuda" else "none"}
     return xr.Dataset(
         {name: ((), value, dict(zip(("long_name", "units"), DESCRIPTIONS[name]))) for name, value in values.items()},

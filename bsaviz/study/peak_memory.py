@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bsaviz._checks import BsavizError
-from bsaviz.models import Transformer, TransformerConfig
+from bsaviz.models import rebuild
 from bsaviz.study.workload import Workload
 
 MIB = 2**20
@@ -31,13 +31,14 @@ def cuda_peak(call, device):
     return (torch.cuda.max_memory_allocated(device) - before) / MIB
 
 
-def cpu_peaks(config, num_points, batch):
-    """MiB by which a fresh process grows in a forward, and in a training step.
+def cpu_peaks(model, num_points, batch):
+    """MiB by which a fresh process with such a model grows in a forward, and in a training step.
 
     A fresh one, since an allocator keeps what it was once given: in a process that has worked before, a call may find
     its memory ready and add nothing.
     """
-    task = {"config": asdict(config), "num_points": num_points, "batch": batch, "threads": torch.get_num_threads()}
+    task = {"model": type(model).__name__, "config": asdict(model.config)}
+    task |= {"num_points": num_points, "batch": batch, "threads": torch.get_num_threads()}
     command = [sys.executable, "-c", "from bsaviz.study.peak_memory import measure_here; measure_here()"]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": LARGE}
     done = subprocess.run(command, input=json.dumps(task), env=environment, capture_output=True, text=True, check=False)
@@ -51,9 +52,8 @@ def measure_here():
     """What :func:`cpu_peaks` runs in the fresh process: a task on standard input, the peaks on standard output."""
     task = json.load(sys.stdin)
     torch.set_num_threads(task["threads"])
-    config, device = TransformerConfig(**task["config"]), torch.device("cpu")
-    model = Transformer(config)
-    work = Workload(model, WARM_POINTS, 1, device)
+    model = rebuild(task["model"], task["config"])
+    work = Workload(model, WARM_POINTS, 1, torch.device("cpu"))
     work.forward()
     work.training_step()  # what libraries load at first use, and the optimiser's moments, are not counted
     work.use(task["num_points"], task["batch"])

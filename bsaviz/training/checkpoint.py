@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from bsaviz import __version__
 from bsaviz._checks import BsavizError
 from bsaviz._files import packaged
-from bsaviz.models import Transformer, TransformerConfig
+from bsaviz.models import FAMILIES, rebuild
 from bsaviz.training.config import pick_device
 from bsaviz.training.pairs import check_sum, fill, pair_names, read_info, read_pair, write_pair
 
@@ -19,7 +19,8 @@ def save_model(model, path, meta=None):
 
     Parameters
     ----------
-    model : Transformer
+    model : PointModel
+        Any model of :func:`bsaviz.models.build`.
     path : str or Path
         ``"x"`` or ``"x.safetensors"``.
     meta : dict, optional
@@ -33,13 +34,13 @@ def save_model(model, path, meta=None):
     Raises
     ------
     BsavizError
-        When `model` is no Transformer, `meta` is not JSON, or the disk is full; a checkpoint already there then stays
-        as it was.
+        When `model` is no model of bsaviz, `meta` is not JSON, or the disk is full; a checkpoint already there then
+        stays as it was.
     """
-    if not isinstance(model, Transformer):
-        raise BsavizError(f"save_model takes a bsaviz.models.Transformer, got {type(model).__name__}")
+    if type(model).__name__ not in FAMILIES:
+        raise BsavizError(f"save_model takes a model of bsaviz.models.build, got {type(model).__name__}")
     info = {
-        "model": "Transformer",
+        "model": type(model).__name__,
         "config": asdict(model.config),
         "normalisation": {"mean": model.output_mean.tolist(), "std": model.output_std.tolist()},
         "meta": dict(meta or {}),
@@ -59,8 +60,8 @@ def load_model(path, device=None):
 
     Returns
     -------
-    Transformer
-        In eval mode.
+    PointModel
+        Of the class that was saved, in eval mode.
 
     Raises
     ------
@@ -71,9 +72,10 @@ def load_model(path, device=None):
     device = pick_device(device)
     weights, description = pair_names(path)
     info, tensors = read_pair(path, FORMAT, FORMAT_VERSION)
-    if info.get("model") != "Transformer":
-        raise BsavizError(f"{weights} holds a {info.get('model')!r}, not a Transformer; a newer bsaviz may open it")
-    model = Transformer(_configuration(info, description))
+    if info.get("model") not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise BsavizError(f"{weights} holds a {info.get('model')!r}, not one of {known}; a newer bsaviz may open it")
+    model = rebuild(info["model"], _settings(info, description))
     fill(model.state_dict(), tensors, weights, f"the configuration in {description.name}")
     check_sum(path, info)
     return model.to(device).eval()
@@ -95,14 +97,14 @@ def checkpoint_info(path):
     return read_info(path, FORMAT, FORMAT_VERSION)
 
 
-def _configuration(info, source):
+def _settings(info, source):
     config = info.get("config")
     if not isinstance(config, dict):
         raise BsavizError(f"{source} has no 'config', which says what model to build; copy it again from where it came")
-    unknown = sorted(set(config) - {field.name for field in fields(TransformerConfig)})
+    unknown = sorted(set(config) - {field.name for field in fields(FAMILIES[info["model"]].config)})
     if unknown:
         raise BsavizError(
             f"{source}: the configuration has settings that bsaviz {__version__} does not know: {', '.join(unknown)}; "
             "update bsaviz"
         )
-    return TransformerConfig(**config)
+    return config

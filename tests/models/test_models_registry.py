@@ -1,14 +1,24 @@
 """Models by name, and configurations that cannot be."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from bsaviz._checks import BsavizError
-from bsaviz.models import PRESETS, VARIANTS, TransformerConfig, build, configure
+from bsaviz.models import PRESETS, VARIANTS, Transformer, TransformerConfig, build, configure, presets, rebuild
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_every_name_has_the_common_presets(name):
+    assert {"published", "small", "tiny"} <= set(presets(name))
+    for preset in presets(name):
+        configure(name, preset)
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.family.model is Transformer])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_name_has_every_preset(name, preset):
+def test_every_transformer_has_every_preset(name, preset):
     config = configure(name, preset)
     assert config.attention == {"full": "full", "ball": "ball"}.get(name, "bsa")
     assert config.group_compression == (name == "bsa-group-compression")
@@ -55,3 +65,15 @@ def test_overrides_win():
 def test_bad_configurations(call, message):
     with pytest.raises(BsavizError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_is_rebuilt_from_what_a_json_keeps_of_it(name):
+    config = configure(name, "tiny")
+    again = rebuild(type(build(name, "tiny")).__name__, json.loads(json.dumps(asdict(config))))
+    assert again.config == config
+
+
+def test_an_unknown_class_is_said():
+    with pytest.raises(BsavizError, match="unknown class of models 'Pangolin'; there are Transformer"):
+        rebuild("Pangolin", {})

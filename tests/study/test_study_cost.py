@@ -102,7 +102,7 @@ def test_growth_is_what_a_call_holds_at_its_height():
 def test_memory_that_cannot_be_measured_is_said(monkeypatch):
     monkeypatch.setattr("sys.executable", shutil.which("false"))
     with pytest.raises(BsavizError) as error:
-        cpu_peaks(build("bsa", "tiny", depth=1).config, 64, 1)
+        cpu_peaks(build("bsa", "tiny", depth=1), 64, 1)
     assert "the process that measures peak memory failed: exit status 1" in str(error.value)
     assert "use fewer points, or memory=False" in str(error.value)
 

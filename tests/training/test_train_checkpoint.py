@@ -115,8 +115,8 @@ def test_another_format_or_version_is_said(saved):
 
 
 def test_another_kind_of_model_is_said(saved):
-    edit(saved, model="Erwin")
-    assert "holds a 'Erwin', not a Transformer" in complaint(saved)
+    edit(saved, model="Pangolin")
+    assert "holds a 'Pangolin', not one of Transformer" in complaint(saved)
 
 
 def test_settings_of_a_newer_version_are_named(saved):
@@ -180,7 +180,7 @@ def test_meta_that_is_no_json_is_said_and_nothing_written(model, tmp_path):
 
 
 def test_only_transformers_are_saved(tmp_path):
-    with pytest.raises(BsavizError, match="save_model takes a bsaviz.models.Transformer, got FullAttention"):
+    with pytest.raises(BsavizError, match="save_model takes a model of bsaviz.models.build, got FullAttention"):
         save_model(FullAttention(8, 2), tmp_path / "car")
 
 
