@@ -32,6 +32,7 @@ def _parser():
     for name, text, options, run in (
         ("demo", "train two small models, find a receptive field, draw and export it", _demo_options, _demo),
         ("train", "train a model on cars and write a checkpoint", _train_options, _train),
+        ("sweep", "train and measure a model over a grid of settings", _sweep_options, _sweep),
         ("field", "the receptive field of a point: what each branch reads", _field_options, _field),
         ("gates", "how the gates weigh the branches, painted on the car", _look_options, _gates),
         ("check-golden", "compare with outputs of the published implementations", _golden_options, _check_golden),
@@ -68,6 +69,13 @@ def _train_options(add):
     add("--seed", type=int, default=0)
     add("--device", help="cpu or cuda (default: cuda where there is one)")
     add("--resume", action="store_true", help="go on from the training state beside CHECKPOINT")
+
+
+def _sweep_options(add):
+    add("plan", type=Path, metavar="PLAN", help="YAML file: parameters and their values; see bsaviz.study.SweepPlan")
+    add("--out", type=Path, metavar="FOLDER", help="folder of the sweep (default: the plan's name without .yaml)")
+    add("--workers", type=int, default=1, help="processes that train side by side")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
 
 
 def _look_options(add):
@@ -147,6 +155,20 @@ def _train(arguments):
     if result.stopped:
         print(f"stopped early; go on with: {_command(arguments, checkpoint)} --resume")
     print(f"checkpoint: {checkpoint}.safetensors and {checkpoint}.json")
+
+
+def _sweep(arguments):
+    from bsaviz.study import Sweep
+
+    sweep = Sweep(arguments.plan, arguments.out or arguments.plan.with_suffix(""))
+    measured = sweep.run(arguments.workers, device=arguments.device)
+    print(measured)
+    for number, error in sweep.failures().items():
+        print(f"trial {number} failed: {error}", file=sys.stderr)
+    waiting = len(sweep.waiting())
+    if waiting:
+        print(f"{waiting} trials are left; the same command goes on")
+    return int(bool(waiting))
 
 
 def _field(arguments):

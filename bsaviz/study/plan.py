@@ -1,0 +1,178 @@
+"""What a sweep varies, over what, and with which training: read from a file or given, checked before anything runs."""
+
+import itertools
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from bsaviz._checks import BsavizError, require
+from bsaviz.models import configure
+from bsaviz.training import TrainConfig
+
+SAMPLERS = ("grid", "random", "tpe", "nsga2")
+OBJECTIVES = ("relative_l2", "mse", "mae_area", "gflops", "forward_ms", "training_ms", "parameters")
+_TRAINING = {f.name for f in fields(TrainConfig)} - {"seed", "device"}
+_SHOWN = 5  # impossible settings named in an error
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A study: parameters and the values they take, and what stays fixed.
+
+    Attributes
+    ----------
+    parameters : dict of str to list, or to dict(low=, high=, log=False, step=None)
+        Names are ``"model"``, settings of the model (``ball_size``, ``block_size``, ``depth``, ...) or of the training
+        (``learning_rate``, ...). Ranges need another sampler than the grid.
+    model, preset : str
+        Of :func:`bsaviz.models.build`, for every trial unless a parameter says otherwise.
+    settings, training : dict
+        Fixed settings of the model, and of :class:`bsaviz.training.TrainConfig`.
+    cars : str
+        Set of cars, see :func:`bsaviz.datasets.training_cars`.
+    seeds : tuple of int
+        Each setting is trained once for each.
+    sampler : {"grid", "random", "tpe", "nsga2"}
+        The grid tries every combination; the others look for good ones, over all objectives at once.
+    trials : int, optional
+        How many settings a sampler other than the grid tries.
+    objectives : tuple of str
+        What is made small: ``"relative_l2"``, ``"mse"``, ``"mae_area"``, ``"gflops"``, ``"forward_ms"``,
+        ``"training_ms"``, ``"parameters"``.
+    skip_impossible : bool
+        Leave settings that cannot be built out of the grid, instead of refusing the plan.
+    keep_models : bool
+        Keep the weights of every trial, so that its fields and gates can be looked at.
+
+    Raises
+    ------
+    BsavizError
+        For an unknown name or value, and for settings that cannot be built: before anything is trained.
+    """
+
+    parameters: dict
+    model: str = "bsa"
+    preset: str = "small"
+    settings: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    cars: str = "generated"
+    seeds: tuple = (0,)
+    sampler: str = "grid"
+    trials: int | None = None
+    objectives: tuple = ("relative_l2", "gflops")
+    skip_impossible: bool = False
+    keep_models: bool = True
+
+    def __post_init__(self):
+        for name in ("seeds", "objectives"):
+            value = getattr(self, name)
+            if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") or not list(value):
+                raise BsavizError(f"{name} must be a list of at least one entry, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if not isinstance(self.parameters, dict) or not self.parameters:
+            raise BsavizError("parameters must name one parameter or more with values, as in {ball_size: [64, 128]}")
+        _among("sampler", [self.sampler], SAMPLERS)
+        _among("objective", self.objectives, OBJECTIVES)
+        _among("training setting", self.training, sorted(_TRAINING))
+        for name, values in self.parameters.items():
+            self._check_values(name, values)
+        if any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds):
+            raise BsavizError(f"seeds must be whole numbers of at least 0, got {list(self.seeds)}")
+        if (self.sampler == "grid") != (self.trials is None):
+            raise BsavizError("trials (how many settings to try) is for random, tpe and nsga2; a grid tries them all")
+        if self.trials is not None and (not isinstance(self.trials, int) or self.trials < 1):
+            raise BsavizError(f"trials must be a whole number of at least 1, got {self.trials!r}")
+        self.combinations()
+
+    @classmethod
+    def from_file(cls, path):
+        """Read a plan from a ``.yaml`` or ``.json`` file whose entries are the attributes above."""
+        path = Path(path)
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise BsavizError(f"cannot read the plan {path}: {error.strerror}") from error
+        yaml = require("yaml", "study")
+        try:
+            entries = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BsavizError(f"{path} is no YAML: {error}") from error
+        return cls.from_dict(entries, str(path))
+
+    @classmethod
+    def from_dict(cls, entries, source="the plan"):
+        """A plan from its entries."""
+        if not isinstance(entries, dict) or "parameters" not in entries:
+            raise BsavizError(f"{source} must have an entry 'parameters' with the values of each, as in "
+                              "parameters: {ball_size: [64, 128]}")  # fmt: skip
+        _among(f"entry of {source}", entries, [f.name for f in fields(cls)])
+        return cls(**entries)
+
+    def to_json(self):
+        """The plan as one line of text: equal plans give equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def combinations(self):
+        """The settings of the grid (without the seeds), or None for the other samplers.
+
+        Raises
+        ------
+        BsavizError
+            Where some of them cannot be built, unless `skip_impossible`; names them and why.
+        """
+        if any(isinstance(values, dict) for values in self.parameters.values()):
+            return None
+        grid = [dict(zip(self.parameters, values)) for values in itertools.product(*self.parameters.values())]
+        possible, problems = [], []
+        for chosen in grid:
+            try:
+                self.arguments(chosen)
+                possible.append(chosen)
+            except BsavizError as error:
+                problems.append(f"{_words(chosen)}: {error}")
+        refuses = self.sampler == "grid" and not self.skip_impossible
+        if not possible or (problems and refuses):
+            more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+            shown = "\n  ".join(problems[:_SHOWN] + more)
+            raise BsavizError(
+                f"{len(problems)} of {len(grid)} settings cannot be built; nothing was trained. Change them, or set "
+                f"skip_impossible to leave them out:\n  {shown}"
+            )
+        return possible if self.sampler == "grid" else None
+
+    def arguments(self, chosen, seed=0, device=None):
+        """What one trial is made of: (name, preset, settings, TrainConfig).
+
+        Raises
+        ------
+        BsavizError
+            When the model or the training does not take these settings.
+        """
+        chosen = dict(chosen)
+        name = chosen.pop("model", self.model)
+        training = {**self.training, **{k: chosen.pop(k) for k in list(chosen) if k in _TRAINING}}
+        settings = {**self.settings, **chosen}
+        configure(name, self.preset, **settings)
+        return name, self.preset, settings, TrainConfig(**training, seed=seed, device=device)
+
+    def _check_values(self, name, values):
+        if name == "seed":
+            raise BsavizError("seed is no parameter: list the seeds under 'seeds'")
+        if isinstance(values, dict):
+            _among(f"entry of the range of {name}", values, ["low", "high", "log", "step"])
+            if self.sampler == "grid":
+                raise BsavizError(f"{name}: a grid needs a list of values, got a range; list them or choose a sampler")
+            if not {"low", "high"} <= set(values):
+                raise BsavizError(f"{name}: a range needs low and high, got {values}")
+        elif not isinstance(values, (list, tuple)) or not values:
+            raise BsavizError(f"{name}: expected a list of values, got {values!r}")
+
+
+def _among(what, given, known):
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise BsavizError(f"unknown {what} {unknown[0]!r}; there are {', '.join(map(str, known))}")
+
+
+def _words(chosen):
+    return ", ".join(f"{name}={value}" for name, value in chosen.items())

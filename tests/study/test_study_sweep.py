@@ -1,0 +1,125 @@
+"""Sweeps: every setting once, failures recorded, lost workers' trials tried again, folders never mixed up."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bsaviz._checks import BsavizError
+from bsaviz.study import Sweep, open_sweep, sweep
+from bsaviz.study.sweep_results import SCALARS
+from bsaviz.training import load_model
+
+PLAN = dict(parameters=dict(block_size=[4, 8], top_k=[2, 4]), preset="tiny", seeds=[0, 1])
+
+
+def pretend(plan, chosen, seed, folder, number, *, device=None, should_stop=None):
+    """Stands in for a training: numbers that tell the setting, in the file that a trial writes."""
+    if should_stop():
+        return None
+    value = float(chosen["block_size"] * 100 + chosen["top_k"] * 10 + seed)
+    ds = xr.Dataset({name: ((), value) for name in SCALARS}, attrs={"chosen": json.dumps(chosen), "seed": seed})
+    ds.to_netcdf(folder / f"{number:05d}.nc", engine="h5netcdf")
+    return ds
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    monkeypatch.setattr(sweep, "run_trial", pretend)
+
+
+def test_opens_as_one_dataset_over_the_grid(tmp_path, pretended):
+    ds = Sweep(PLAN, tmp_path).run(progress=False)
+    assert dict(ds.sizes) == {"block_size": 2, "top_k": 2, "seed": 2}
+    assert float(ds.relative_l2.sel(block_size=8, top_k=2, seed=1)) == 821
+    assert sorted(ds["trial"].values.ravel()) == list(range(8))
+
+
+def test_failed_trial_is_recorded_tried_again_and_not_fatal(tmp_path, monkeypatch):
+    def fails_at_four(plan, chosen, *rest, **options):
+        if chosen["block_size"] == 4 and chosen["top_k"] == 4:
+            raise RuntimeError("no memory left")
+        return pretend(plan, chosen, *rest, **options)
+
+    monkeypatch.setattr(sweep, "run_trial", fails_at_four)
+    study = Sweep(PLAN | dict(seeds=[0]), tmp_path)
+    ds = study.run(progress=False)
+    assert study.states() == {"running": 0, "complete": 3, "pruned": 0, "fail": 1, "waiting": 0}
+    assert set(study.failures().values()) == {"RuntimeError: no memory left"}
+    assert np.isnan(ds.relative_l2.sel(block_size=4, top_k=4)).all()
+    for _ in range(3):
+        Sweep(folder=tmp_path).run(progress=False)
+    assert study.states()["fail"] == sweep.ATTEMPTS
+
+
+def test_killed_workers_trial_is_queued_again(tmp_path, pretended):
+    study = Sweep(PLAN, tmp_path)
+    taken = study.study.ask()  # a worker takes a trial and is killed
+    beat = study.trials / f".alive-{taken.number:05d}"
+    beat.touch()
+    study.run(progress=False)
+    assert study.states()["running"] == 1  # it may still be alive
+    os.utime(beat, (0, 0))
+    ds = Sweep(folder=tmp_path).run(progress=False)
+    assert study.states() == {"running": 0, "complete": 8, "pruned": 0, "fail": 1, "waiting": 0}
+    assert not np.isnan(ds.relative_l2).any()
+
+
+def test_stop_leaves_the_rest_for_the_next_run(tmp_path, pretended):
+    asked = iter([False, False, False, True])
+    study = Sweep(PLAN, tmp_path)
+    study.run(progress=False, should_stop=lambda: next(asked, True))
+    done = study.states()["complete"]
+    assert 0 < done < 8
+    assert Sweep(folder=tmp_path).run(progress=False).relative_l2.notnull().all()
+
+
+def test_two_writers_take_every_trial_once(tmp_path, pretended):
+    Sweep(PLAN, tmp_path)
+    threads = [threading.Thread(target=lambda: Sweep(folder=tmp_path).run(progress=False)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Sweep(folder=tmp_path).states()["complete"] == 8
+    assert open_sweep(tmp_path).relative_l2.notnull().all()
+
+
+def test_other_samplers_try_ranges_for_several_objectives(tmp_path, pretended):
+    parameters = dict(block_size=[4, 8], top_k=dict(low=1, high=6))
+    plan = PLAN | dict(parameters=parameters, sampler="nsga2", trials=5, seeds=[0])
+    ds = Sweep(plan, tmp_path).run(progress=False)
+    assert Sweep(folder=tmp_path).states()["complete"] == 5
+    assert set(ds["top_k"].values.ravel()) <= set(range(1, 7))
+
+
+def test_folder_of_another_plan_or_version_is_refused(tmp_path, pretended, monkeypatch):
+    Sweep(PLAN, tmp_path)
+    with pytest.raises(BsavizError, match="holds a sweep of another plan"):
+        Sweep(PLAN | dict(seeds=[5]), tmp_path)
+    monkeypatch.setattr(sweep, "FORMAT_VERSION", 99)
+    with pytest.raises(BsavizError, match="holds a sweep of format 1 .*this bsaviz reads format 99"):
+        Sweep(folder=tmp_path)
+
+
+def test_empty_folders_and_wrong_numbers_say_so(tmp_path, pretended):
+    with pytest.raises(BsavizError, match="holds no sweep; give a plan"):
+        Sweep(folder=tmp_path)
+    with pytest.raises(BsavizError, match="holds no finished trial"):
+        Sweep(PLAN, tmp_path).open()
+    with pytest.raises(BsavizError, match="workers must be a whole number of at least 1, got 0"):
+        Sweep(PLAN, tmp_path).run(workers=0)
+
+
+@pytest.mark.slow
+def test_processes_share_a_real_sweep(tmp_path):
+    plan = dict(parameters=dict(top_k=[2, 4]), preset="tiny", settings=dict(depth=1),
+                training=dict(steps=2, num_points=128))  # fmt: skip
+    ds = Sweep(plan, tmp_path).run(workers=2, progress=False)
+    assert ds.relative_l2.notnull().all()
+    assert (ds.gflops.sel(top_k=4) > ds.gflops.sel(top_k=2)).all()
+    model = load_model(tmp_path / "trials" / f"{int(ds['trial'].sel(top_k=4).values.item()):05d}")
+    assert model.config.top_k == 4
