@@ -1,6 +1,7 @@
-"""Ball trees: the leaf order in which attention reads a point cloud."""
+"""Ball trees and other orderings: the leaf order in which attention reads a point cloud."""
 
 from bsaviz.trees.balltree import BallTree
 from bsaviz.trees.nodes import Nodes
+from bsaviz.trees.orderings import ORDERINGS, order_points
 
-__all__ = ["BallTree", "Nodes"]
+__all__ = ["ORDERINGS", "BallTree", "Nodes", "order_points"]
