@@ -4,11 +4,10 @@ import numpy as np
 import xarray as xr
 
 from bsaviz._checks import BsavizError
-from bsaviz.attention import BallSparseAttention
 from bsaviz.fields.dataset import attributes, surface_variables
 from bsaviz.fields.queries import resolve_choice
 from bsaviz.fields.surface import as_surface, point_features
-from bsaviz.fields.tracing import branches_of, check_model, walk
+from bsaviz.fields.tracing import check_model, tree_of, walk
 
 
 def gates(model, car, *, layers=None, heads=None, features=None, progress=False):
@@ -16,8 +15,9 @@ def gates(model, car, *, layers=None, heads=None, features=None, progress=False)
 
     Parameters
     ----------
-    model : Transformer
-        With ball sparse attention. A static gate is the same at every point, and 1 for the ball.
+    model : torch.nn.Module
+        A model of bsaviz whose attention weighs several branches. A static gate is the same at every point, and 1 for
+        the ball.
     car : Car, or array (P, D) of bare points
     layers, heads : int or sequence of int, optional
         Default all.
@@ -28,7 +28,8 @@ def gates(model, car, *, layers=None, heads=None, features=None, progress=False)
     -------
     xarray.Dataset
         ``gate`` (layer, head, branch, point) float32 between 0 and 1, with ``position``, ``area`` and, where the car
-        has them, ``faces`` and ``pressure``; all in input order, without padding.
+        has them, ``faces`` and ``pressure``; all in input order, without padding. The points that share a slot at a
+        coarse level have its gate; a head that a layer lacks is NaN.
 
     Raises
     ------
@@ -36,27 +37,35 @@ def gates(model, car, *, layers=None, heads=None, features=None, progress=False)
         For a model without gates, an unknown layer or head, and a model that does not fit the car.
     """
     check_model(model)
-    if not isinstance(model.layers[0].attn, BallSparseAttention):
-        raise BsavizError(
-            f"this model has no gates: its attention is {model.config.attention!r}, and only ball sparse attention "
-            "weighs branches; build one with bsaviz.models.build('bsa')"
-        )
     surface = as_surface(car, model)
-    layers = resolve_choice("layer", layers, range(len(model.layers)))
-    heads = resolve_choice("head", heads, range(model.config.num_heads))
+    tree = tree_of(model, surface)
+    sites = model.attention_sites(tree)
+    gated = [i for i, site in enumerate(sites) if hasattr(site.attention, "gate")]
+    if not gated:
+        what = getattr(model.config, "attention", type(model).__name__)
+        raise BsavizError(
+            f"this model has no gates: its attention is {what!r}, and only an attention with several branches "
+            "weighs them; build one with bsaviz.models.build('bsa')"
+        )
+    layers = resolve_choice("layer", layers, gated)
+    attentions = [sites[layer].attention for layer in layers]
+    heads = resolve_choice("head", heads, range(max(attention.num_heads for attention in attentions)))
     features = point_features(features, surface, model)
-    branches = branches_of(model)
-    gate = np.zeros((len(layers), len(heads), len(branches), len(surface.positions)), np.float32)
+    branches = list(dict.fromkeys(branch for attention in attentions for branch in attention.branches))
+    gate = np.full((len(layers), len(heads), len(branches), len(surface.positions)), np.nan, np.float32)
 
     def visit(trace):
-        of_points = trace.of_heads(heads).gate[:, trace.slots]
-        gate[layers.index(trace.layer)] = of_points.transpose(1, 2).float().cpu()
+        there = [head for head in heads if head < trace.num_heads]
+        of_points = trace.gate[there][:, trace.slots].float().cpu().numpy()
+        for b, branch in enumerate(trace.branches):
+            rows = [heads.index(head) for head in there]
+            gate[layers.index(trace.layer), rows, branches.index(branch)] = of_points[..., b]
 
-    tree = walk(model, surface, layers, ("gate",), visit, features=features, progress=progress)
+    walk(model, surface, tree, sites, layers, ("gate",), visit, features=features, progress=progress)
     drawn, axes = surface_variables(surface)
     described = {"long_name": "gate of the branch", "units": "1"}
     return xr.Dataset(
         {"gate": (("layer", "head", "branch", "point"), gate, described), **drawn},
-        coords={"layer": layers, "head": heads, "branch": list(branches), **axes},
+        coords={"layer": layers, "head": heads, "branch": branches, **axes},
         attrs=attributes(surface, model, tree, f"gates on {surface.name}"),
     )

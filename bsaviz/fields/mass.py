@@ -7,7 +7,7 @@ With the gates :math:`\gamma_b` of query :math:`i` and the probability :math:`p_
 
 import torch
 
-from bsaviz.fields.structural import selected_blocks
+from bsaviz.fields.structural import selected_blocks, window_slots
 
 
 def probabilities(trace, branch, slots):
@@ -32,28 +32,55 @@ def probabilities(trace, branch, slots):
     tensor (Q, H, N) float64
         Each row sums to one, or is zero where the branch has nothing to read.
     """
-    return _PROBABILITIES[branch](trace, slots)
+    rows, read = attention_rows(trace, branch, slots)
+    if branch == "compression":
+        return share_blocks(trace, rows)
+    return rows if read is None else _spread(trace, rows, read)
+
+
+def attention_rows(trace, branch, slots):
+    """Probabilities of the keys that each query has in one branch, and where those keys are.
+
+    Differentiable in q, k, q_coarse and k_coarse of the trace.
+
+    Returns
+    -------
+    rows : tensor (Q, H, R) float64
+    read : tensor (Q, 1 or H, R) int64, or None
+        Slot of each key; None where the keys are all slots in order, or (compression) all blocks in order.
+    """
+    return _ROWS[branch](trace, slots)
+
+
+def share_blocks(trace, of_block):
+    """Values (..., M) of the blocks, shared evenly over the attended slots of each: (..., N)."""
+    shared = of_block / attended_in_blocks(trace).clamp(min=1).to(of_block.dtype)
+    return shared.repeat_interleave(trace.block_size, dim=-1) * trace.attended
+
+
+def attended_in_blocks(trace):
+    """How many slots of each block are read, (M,) int64."""
+    return trace.attended.view(trace.num_blocks, trace.block_size).sum(-1)
 
 
 def _full(trace, slots):
-    return _softmax(_scores(_rows(trace.q, slots), trace.k), trace.attended)
+    return _softmax(_scores(_rows(trace.q, slots), trace.k), trace.attended), None
 
 
 def _ball(trace, slots):
     size = trace.ball_size
     within = (slots // size * size)[:, None] + torch.arange(size, device=slots.device)  # (Q, m)
     scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[:, within].transpose(0, 1))[:, :, 0]
-    distance = (trace.positions[slots][:, None] - trace.positions[within]).double().norm(dim=-1)
-    scores = scores + trace.distance_slope.double()[:, None] * distance[:, None]
-    return _spread(trace, _softmax(scores, trace.attended[within][:, None]), within[:, None])
+    if trace.distance_slope is not None:
+        distance = (trace.positions[slots][:, None] - trace.positions[within]).double().norm(dim=-1)
+        scores = scores + trace.distance_slope.double()[:, None] * distance[:, None]
+    return _softmax(scores, trace.attended[within][:, None]), within[:, None]
 
 
 def _compression(trace, slots):
     coarse = trace.group_compression
     queries = _rows(trace.q_coarse, slots // trace.block_size) if coarse else _rows(trace.q, slots)
-    counts = trace.attended.view(trace.num_blocks, trace.block_size).sum(-1)
-    of_block = _softmax(_scores(queries, trace.k_coarse), counts > 0) / counts.clamp(min=1)
-    return of_block.repeat_interleave(trace.block_size, dim=-1) * trace.attended
+    return _softmax(_scores(queries, trace.k_coarse), attended_in_blocks(trace) > 0), None
 
 
 def _selection(trace, slots):
@@ -63,10 +90,16 @@ def _selection(trace, slots):
     there = (blocks >= 0).repeat_interleave(trace.block_size, dim=-1) & trace.attended[read]
     heads = torch.arange(trace.num_heads, device=slots.device)[:, None]
     scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[heads, read])[:, :, 0]
-    return _spread(trace, _softmax(scores, there), read)
+    return _softmax(scores, there), read
 
 
-_PROBABILITIES = {"ball": _ball, "compression": _compression, "selection": _selection, "full": _full}
+def _window(trace, slots):
+    read, there = window_slots(trace, slots)
+    scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[:, read].transpose(0, 1))[:, :, 0]
+    return _softmax(scores, (there & trace.attended[read])[:, None]), read[:, None]
+
+
+_ROWS = {"ball": _ball, "compression": _compression, "selection": _selection, "window": _window, "full": _full}
 
 
 def _rows(queries, slots):
@@ -87,7 +120,7 @@ def _softmax(scores, allowed):
     """Softmax over the allowed entries of the last axis; zeros where none is allowed."""
     allowed = allowed.expand(scores.shape)
     scores = scores.masked_fill(~allowed, -torch.inf)
-    highest = scores.amax(dim=-1, keepdim=True)
+    highest = scores.amax(dim=-1, keepdim=True).detach()
     weights = (scores - highest.masked_fill(highest.isinf(), 0)).exp()
     return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 

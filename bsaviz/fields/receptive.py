@@ -1,26 +1,14 @@
 """What each branch reads, and how strongly, for any query point."""
 
-import numpy as np
-import xarray as xr
-
+from bsaviz.fields.collecting import Collector
 from bsaviz.fields.dataset import attributes, surface_variables
-from bsaviz.fields.mass import probabilities
-from bsaviz.fields.queries import resolve_choice, resolve_query
-from bsaviz.fields.structural import readable
 from bsaviz.fields.surface import as_surface, point_features
-from bsaviz.fields.tracing import branches_of, check_model, walk
-
-KINDS = ("structural", "mass")
-_NEEDS = {"structural": ("indices",), "mass": ("q", "k", "q_coarse", "k_coarse", "indices")}
-_DTYPES = {"structural": bool, "mass": np.float32}
-_DESCRIBED = {
-    "structural": {"long_name": "the branch may read the point", "units": "1"},
-    "mass": {"long_name": "attention mass: gate x softmax probability", "units": "1"},
-}
-_AT_ONCE = 2**22  # entries of (query, head, slot) worked on at once: 32 MiB in float64
+from bsaviz.fields.tracing import check_model, tree_of, walk
 
 
-def receptive_field(model, car, query, *, layers=None, heads=None, kinds=KINDS, features=None, progress=False):
+def receptive_field(
+    model, car, query, *, layers=None, heads=None, kinds=("structural", "mass"), features=None, progress=False
+):
     r"""Which points a query reads in every layer, head and branch, and how much attention mass they get.
 
     ``structural`` is True where a branch may read: the points of the query's ball, all points (compression, full
@@ -87,51 +75,9 @@ def receptive_field(model, car, query, *, layers=None, heads=None, kinds=KINDS, 
     """
     check_model(model)
     surface = as_surface(car, model)
-    layers = resolve_choice("layer", layers, range(len(model.layers)))
-    heads = resolve_choice("head", heads, range(model.config.num_heads))
-    kinds = resolve_choice("kind", kinds, KINDS)
-    query = resolve_query(query, surface.positions)
+    tree = tree_of(model, surface)
+    sites = model.attention_sites(tree)
+    asked = Collector(sites, surface, query, layers, heads, kinds)
     features = point_features(features, surface, model)
-    branches = branches_of(model)
-
-    shape = (len(query), len(layers), len(heads), len(branches))
-    dims = ("query", "layer", "head", "branch")
-    gate = np.zeros(shape, np.float32)
-    fields = {kind: np.zeros((*shape, len(surface.positions)), _DTYPES[kind]) for kind in kinds}
-
-    def visit(trace):
-        trace, at = trace.of_heads(heads), layers.index(trace.layer)
-        slots = trace.slots[query]
-        gates = trace.gate[:, slots].transpose(0, 1)
-        gate[:, at] = gates.float().cpu()
-        for rows in _chunks(len(query), trace):
-            for b, branch in enumerate(branches):
-                if "structural" in fields:
-                    reads = trace.to_points(readable(trace, branch, slots[rows]).int()) > 0
-                    fields["structural"][rows, at, :, b] = reads.cpu()
-                if "mass" in fields:
-                    probability = trace.to_points(probabilities(trace, branch, slots[rows]))
-                    mass = probability * gates[rows, :, b, None].double()
-                    fields["mass"][rows, at, :, b] = mass.float().cpu()
-
-    needs = sorted({"gate", *(need for kind in kinds for need in _NEEDS[kind])})
-    tree = walk(model, surface, layers, needs, visit, features=features, progress=progress)
-
-    drawn, axes = surface_variables(surface)
-    described = {kind: ((*dims, "point"), values, _DESCRIBED[kind]) for kind, values in fields.items()}
-    described["gate"] = (dims, gate, {"long_name": "gate of the branch at the query", "units": "1"})
-    coords = {
-        "query": ("query", query, {"long_name": "index of the query point in input order", "units": "1"}),
-        "layer": layers,
-        "head": heads,
-        "branch": list(branches),
-        **axes,
-    }
-    title = f"receptive field of {len(query)} point{'s' if len(query) > 1 else ''} of {surface.name}"
-    return xr.Dataset({**described, **drawn}, coords=coords, attrs=attributes(surface, model, tree, title))
-
-
-def _chunks(num_queries, trace):
-    """Slices of the queries that bound the memory of what is worked on at once."""
-    step = max(1, _AT_ONCE // (trace.num_heads * trace.num_slots))
-    return [slice(start, start + step) for start in range(0, num_queries, step)]
+    walk(model, surface, tree, sites, asked.layers, asked.needs, asked.add, features=features, progress=progress)
+    return asked.dataset(surface_variables(surface), attributes(surface, model, tree, ""))

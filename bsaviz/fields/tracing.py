@@ -1,46 +1,51 @@
-"""One forward pass, layer by layer: what each attention had before it, handed on and let go."""
+"""One forward pass, layer by layer: what each attention had before it."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from bsaviz._checks import BsavizError
-from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention
 from bsaviz.fields.probing import probe
-from bsaviz.models import Transformer
 
-BRANCHES = {
-    BallSparseAttention: ("ball", "compression", "selection"),
-    BallAttention: ("ball",),
-    FullAttention: ("full",),
-}
 _BY_HEAD = ("gate", "q", "k", "q_coarse", "k_coarse", "indices", "distance_slope")
+RECORDED = ("gate", "q", "k", "q_coarse", "k_coarse", "indices")
 
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What one attention layer computed with, for one sample, in the leaf order of that layer's own tree.
+    """What one attention layer computed with, for one sample, in the slots of that layer's own order.
+
+    P points, N slots, H heads of d channels, M blocks, G groups.
 
     Attributes
     ----------
     layer : int
+        Place in ``model.attention_sites(tree)``.
+    name : str
+        Path of the attention in the model.
+    attention : torch.nn.Module
+    inputs : tuple
+        What the attention was given, as a batch of one: tokens, positions, mask.
     branches : tuple of str
-    order : (N,) int64
-        Input point in each slot.
     slots : (P,) int64
-        Slot of each input point.
+        Slot of each input point; at a coarse level several points share one.
+    order : (N,) int64 or None
+        Input point in each slot; None at a coarse level.
     attended : (N,) bool
         Slots that are read: the real points, and with the published behaviour the padding too.
+    level : int
+        0 is the finest.
     positions : (N, D) float
         As the attention got them.
-    q, k : (H, N, d); q_coarse, k_coarse : (H, M, d)
     gate : (H, N, branches)
         Ones where the attention has no gates.
+    q, k : (H, N, d); q_coarse, k_coarse : (H, M, d)
     indices : (H, G, k) int64
     distance_slope : (H,)
-    ball_size, block_size, group_size : int
+    ball_size, block_size, group_size, window : int
         `group_size` is 1 where every query selects for itself.
     group_compression : bool
 
@@ -48,10 +53,14 @@ class LayerTrace:
     """
 
     layer: int
+    name: str
+    attention: nn.Module
+    inputs: tuple
     branches: tuple
-    order: torch.Tensor
     slots: torch.Tensor
+    order: torch.Tensor | None
     attended: torch.Tensor
+    level: int
     positions: torch.Tensor
     gate: torch.Tensor
     q: torch.Tensor | None = None
@@ -63,6 +72,7 @@ class LayerTrace:
     ball_size: int | None = None
     block_size: int | None = None
     group_size: int | None = None
+    window: int | None = None
     group_compression: bool = False
 
     @property
@@ -71,7 +81,11 @@ class LayerTrace:
 
     @property
     def num_slots(self):
-        return len(self.order)
+        return len(self.attended)
+
+    @property
+    def num_points(self):
+        return len(self.slots)
 
     @property
     def num_blocks(self):
@@ -85,118 +99,114 @@ class LayerTrace:
         return replace(self, **{name: value[heads] for name, value in values.items() if value is not None})
 
     def to_points(self, values):
-        """Sum (..., N) over the attended slots that hold each point: (..., P).
+        """What the points get of values (..., N) of the attended slots: (..., P).
 
-        Padding that is read (the published behaviour) repeats a point; what it gets is that point's.
+        The points of a coarse slot share its value evenly. Padding that is read (the published behaviour) repeats a
+        point; what it gets is that point's.
         """
-        points = values.new_zeros(*values.shape[:-1], len(self.slots))
+        if self.order is None:
+            sharing = torch.bincount(self.slots, minlength=self.num_slots)
+            return (values / sharing.clamp(min=1).to(values.dtype))[..., self.slots]
+        if int(self.attended.sum()) == self.num_points:
+            return values[..., self.slots]
+        points = values.new_zeros(*values.shape[:-1], self.num_points)
         return points.index_add_(-1, self.order[self.attended], values[..., self.attended])
+
+    def points_of(self, chosen):
+        """Points in the chosen slots: (..., N) bool to (..., P)."""
+        if self.order is None or int(self.attended.sum()) == self.num_points:
+            return chosen[..., self.slots]
+        return self.to_points(chosen.int()) > 0
 
 
 class _Enough(Exception):
     """The last layer asked for has been seen: the rest of the forward pass is not needed."""
 
 
-def branches_of(model):
-    """Names of the branches of a model's attention."""
-    return BRANCHES[type(model.layers[0].attn)]
-
-
 def check_model(model):
-    """Refuse what is no Transformer of this package."""
-    if not isinstance(model, Transformer):
+    """Refuse what has no attention sites to look into."""
+    if not isinstance(model, nn.Module) or not hasattr(model, "attention_sites"):
         raise BsavizError(
-            f"model must be a bsaviz Transformer (bsaviz.models.build(...) or bsaviz.load_model(...)), "
+            f"model must be a model of bsaviz (bsaviz.models.build(...) or bsaviz.load_model(...)), "
             f"got {type(model).__name__}"
         )
 
 
-def walk(model, surface, layers, needs, visit, *, features=None, progress=False):
+def tree_of(model, surface):
+    """The tree that the model reads a surface with, on the model's device."""
+    return model.tree(torch.as_tensor(surface.positions, device=next(model.parameters()).device))
+
+
+def walk(model, surface, tree, sites, layers, needs, visit, *, features=None, progress=False):
     """Run the model on a car and show `visit` the `LayerTrace` of each layer asked for.
 
-    A layer's tensors are let go before the next layer runs, and the pass ends after the last layer asked for, so that
-    memory does not grow with the number of layers.
+    Nothing of a layer is kept here, and the pass ends after the last layer asked for, so that memory does not grow
+    with the number of layers unless `visit` keeps what it is shown.
 
     Parameters
     ----------
-    model : Transformer
+    model : torch.nn.Module
+        With ``attention_sites``.
     surface : Car or Cloud
+    tree : BallTree
+        Of the surface's points, as `tree_of` makes it.
+    sites : list of AttentionSite
+        Of the model on that tree.
     layers : sequence of int
     needs : sequence of str
-        Which of q, k, q_coarse, k_coarse, gate and indices to record (those that the attention has).
+        Which of `RECORDED` to record (those that the attention has).
     visit : callable
         Called with each `LayerTrace`, in the order of the layers.
     features : array (P, F), optional
     progress : bool
         Show a bar with one step a layer.
-
-    Returns
-    -------
-    BallTree
-        The main tree.
     """
     weight = next(model.parameters())
     positions = torch.as_tensor(surface.positions, device=weight.device)
     features = None if features is None else torch.as_tensor(features, dtype=weight.dtype, device=weight.device)
-    tree = model.tree(positions)
     last = max(layers)
-    names = [f"layers.{i}.attn.{need}" for i in layers for need in needs if hasattr(model.layers[i].attn, need)]
+    names = [f"{sites[i].name}.{need}" for i in layers for need in needs if hasattr(sites[i].attention, need)]
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), ExitStack() as hooks:
+        with torch.no_grad(), ExitStack() as hooks:
             bar = hooks.enter_context(tqdm(total=len(layers), desc="layers", disable=not progress))
-            record = hooks.enter_context(probe(model, names))
+            record = hooks.enter_context(probe(model, names)) if names else {}
 
-            def seen(i, attention, inputs):
-                visit(_trace(model, tree, i, attention, inputs, record))
+            def seen(i, inputs):
+                visit(_trace(i, sites[i], inputs, record))
                 record.clear()
                 bar.update()
                 if i == last:
                     raise _Enough
 
             for i in layers:
-                hook = lambda attention, inputs, output, i=i: seen(i, attention, inputs)
-                hooks.callback(model.layers[i].attn.register_forward_hook(hook).remove)
+                hook = lambda attention, inputs, output, i=i: seen(i, inputs)
+                hooks.callback(sites[i].attention.register_forward_hook(hook).remove)
             model(positions, features=features, tree=tree)
     except _Enough:
         pass
     finally:
         model.train(was_training)
-    return tree
 
 
-def _trace(model, tree, i, attention, inputs, record):
+def _trace(i, site, inputs, record):
     """The trace of layer `i`, which has just run on `inputs` = (x, positions, mask)."""
-    _, positions, mask = inputs
-    own = tree.rotated if model.config.rotates and i % 2 else tree
-    attended = torch.ones_like(own.mask[0]) if mask is None else mask[0]
-    branches = BRANCHES[type(attention)]
     recorded = {name.rpartition(".")[2]: value[0] for name, value in record.items()}
     if "gate" not in recorded:
-        recorded["gate"] = positions.new_ones(attention.num_heads, positions.shape[1], len(branches))
+        ones = (site.attention.num_heads, len(site.attended), len(site.attention.branches))
+        recorded["gate"] = inputs[0].new_ones(ones)
     return LayerTrace(
         layer=i,
-        branches=branches,
-        order=own.order[0],
-        slots=own.inverse,
-        attended=attended,
-        positions=positions[0],
+        name=site.name,
+        attention=site.attention,
+        inputs=inputs,
+        branches=tuple(site.attention.branches),
+        slots=site.slots,
+        order=site.order,
+        attended=site.attended,
+        level=site.level,
+        positions=inputs[1][0],
         **recorded,
-        **_parameters(attention),
+        **site.attention.trace_parameters(),
     )
-
-
-def _parameters(attention):
-    if isinstance(attention, FullAttention):
-        return {}
-    if isinstance(attention, BallAttention):
-        return {"ball_size": attention.ball_size, "distance_slope": attention.distance_slope.detach()}
-    options = attention.options
-    return {
-        "ball_size": options["ball_size"],
-        "block_size": options["block_size"],
-        "group_size": options["group_size"] if options["group_selection"] else 1,
-        "group_compression": options["group_compression"],
-        "distance_slope": attention.distance_slope.detach(),
-    }

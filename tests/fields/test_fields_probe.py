@@ -103,7 +103,7 @@ def test_hooks_are_gone_after_the_block_and_after_an_error(model):
 def test_hooks_are_gone_after_a_receptive_field_and_after_its_errors(model, monkeypatch):
     receptive_field(model, cloud(), 0, layers=0)
     assert hooks(model) == 0
-    monkeypatch.setattr("bsaviz.fields.receptive.readable", None)
+    monkeypatch.setattr("bsaviz.fields.layerwise.readable", None)
     model.train()
     with pytest.raises(TypeError):
         receptive_field(model, cloud(), 0)
