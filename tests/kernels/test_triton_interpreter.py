@@ -25,6 +25,7 @@ CASES = {
     ),
     "large-blocks": dict(n=256, heads=1, biased=False, ball_size=64, block_size=32, group_size=16, top_k=8),
     "few-admissible": dict(n=64, heads=1, ball_size=32, top_k=8),
+    "four-channels": dict(n=64, d=4, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=3),
 }
 LIMITS = {"float32": 2e-5, "float16": 3e-3}  # far above rounding, far below any mistake
 
@@ -59,7 +60,7 @@ def errors_of(options):
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased") if name in options}
     dtype = getattr(torch, options.pop("dtype", "float32"))
     arguments, dout = check.inputs(
-        options.pop("n"), options.pop("heads", 2), 12, dtype,
+        options.pop("n"), options.pop("heads", 2), options.pop("d", 12), dtype,
         block_size=options.get("block_size", 8), device="cpu", **keywords,
     )  # fmt: skip
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}

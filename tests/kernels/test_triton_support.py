@@ -9,8 +9,8 @@ from bsa_kernels import triton as kernels
 
 MESSAGES = [
     (dict(dtype=torch.float64), {}, "bfloat16, float16 and float32, not torch.float64"),
-    (dict(d=4), {}, "head dimensions 8 to 128, not 4"),
-    (dict(d=136), {}, "head dimensions 8 to 128, not 136"),
+    (dict(d=3), {}, "head dimensions 4 to 128, not 3"),
+    (dict(d=136), {}, "head dimensions 4 to 128, not 136"),
     (dict(), dict(ball_size=96), "ball_size a power of two from 32 to 1024, not 96"),
     (dict(), dict(ball_size=2048), "ball_size a power of two from 32 to 1024, not 2048"),
     (dict(), dict(block_size=2), "block_size a power of two from 4 to 64, not 2"),

@@ -5,7 +5,7 @@ What it runs; anything else is for backend="torch", to which "auto" turns by its
 ====================  ================================================================================================
 device                CUDA (compute capability 8.0 on; tile sizes are those that were fastest on 9.0)
 dtype                 bfloat16, float16, float32 (in full precision unless PyTorch's own switch allows TF32)
-head dimension        8 to 128
+head dimension        4 to 128
 ball_size             a power of two from 32 to 1024
 block_size            a power of two from 4 to 64
 group_size            a power of two from 4 to 64, or every query for itself
@@ -41,8 +41,8 @@ def unsupported(operator, q, *, top_k=1, spatial_dims=0, group_selection=True, *
         return f"the kernels run on CUDA devices, and q is on {q.device}"
     if q.dtype not in DTYPES:
         return f"the kernels take bfloat16, float16 and float32, not {q.dtype}"
-    if not 8 <= d <= 128:
-        return f"the kernels take head dimensions 8 to 128, not {d}"
+    if not 4 <= d <= 128:
+        return f"the kernels take head dimensions 4 to 128, not {d}"
     for name, (low, high) in SIZES.items():
         size = sizes.get(name)
         single = name == "group_size" and (size == 1 or not group_selection)
