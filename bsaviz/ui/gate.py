@@ -1,0 +1,155 @@
+"""Gates, live: how much of each branch every point of the car takes, layer by layer and head by head."""
+
+from bsaviz.fields import gates
+from bsaviz.ui import controls, text
+from bsaviz.ui.charts import Chart
+from bsaviz.ui.explorer import Explorer
+from bsaviz.ui.gate_reading import as_history, histogram, warning
+from bsaviz.ui.subject import as_car, as_model
+from bsaviz.view.branches import COLOURS
+
+RANGES = (("0 to 1", "whole"), ("from lowest to highest", "fitted"))
+HEAD = ("", "mean gate", "lowest", "highest", "spread (standard deviation)")
+
+
+class GateExplorer(Explorer):
+    """The gate of each branch painted on the car, how it is spread, and how it moved while the model trained.
+
+    Gates are those of BSA (arXiv 2506.12541, eq. 9): a branch's output is multiplied by its gate, between 0 and 1,
+    before the branches are added.
+
+    Parameters
+    ----------
+    model : PointModel or file name, optional
+        With gates. Default: the packaged model.
+    car : Car, file name, array (P, D), optional
+        Default: a packaged car.
+    history : TrainResult, Dataset, or path, optional
+        Where the gates were during training: the result of `bsaviz.train`, its ``history``, that as a netCDF file, or
+        the checkpoint of a training. They are measured every ``eval_every`` steps.
+    features : array (P, F) or sequence of str, optional
+        Point features, as in `bsaviz.receptive_field`.
+    backend : str
+        See `bsaviz.view.live_scene`.
+
+    Attributes
+    ----------
+    layer, head, limits : ipywidgets widgets
+        The controls.
+    gates : xarray.Dataset
+        Of `bsaviz.gates`.
+    charts, numbers : ipywidgets.HTML
+        Below the scene.
+    """
+
+    title = "Gates"
+
+    def __init__(self, model=None, car=None, *, history=None, features=None, backend="auto"):
+        from bsaviz.view import live_scene
+
+        super().__init__()
+        self.car = as_car(car)
+        model = as_model(model)
+        flat = model.config.spatial_dims == 2
+        self.history = as_history(history)
+        self.gates = gates(model, self.car.positions[:, :2] if flat else self.car, features=features)
+        self.warning = warning(self.gates["gate"])
+        self._make_controls()
+        self.charts, self.numbers = controls.html(), controls.html()
+        branches = [str(branch).capitalize() for branch in self.gates["branch"].values]
+        self._set_scene(live_scene(len(branches), titles=branches, height=360, backend=backend))
+        self.scene.set_surface(self.car.positions, self.car.faces)
+        self.scene.on_pick(self._pick)
+        self.point = None
+        self._arrange(
+            controls.columns([self.layer], [self.head], [self.limits]), self._stage, self.numbers, self.charts
+        )
+        self._begin()
+
+    def _make_controls(self):
+        layers, heads = self.gates["layer"].values.tolist(), self.gates["head"].values.tolist()
+        self.layer = controls.whole_slider("Layer", layers[0], layers[0], layers[-1], "Attention layer")
+        choices = [("mean of all heads", None), *((str(head), head) for head in heads)]
+        self.head = controls.menu("Head", choices, None, "Each head has its own gates")
+        self.limits = controls.menu("Colours", RANGES, "whole", "Range of gate values that the colours span")
+        for control in (self.layer, self.head, self.limits):
+            control.observe(self._refresh, "value")
+
+    def _pick(self, point, panel):
+        self.point = int(point)
+        self._refresh()
+
+    def _wanted(self):
+        return self.layer.value, self.head.value, self.limits.value, self.point
+
+    def _steps(self, wanted, ticket):
+        layer, head, limits, point = wanted
+        gate = self.gates["gate"].sel(layer=layer)
+        gate = gate.mean("head") if head is None else gate.sel(head=head)
+        values = {str(branch): gate.sel(branch=branch).values for branch in gate["branch"].values}
+        yield lambda: self._paint(values, limits, point)
+        charts = spread(values, layer, head) + course(self.history, layer, head)
+        yield lambda: self._describe(values, point, charts)
+
+    def _show(self, result):
+        result()
+
+    def _paint(self, values, limits, point):
+        clim = (0.0, 1.0)
+        if limits == "fitted":
+            clim = _apart(min(v.min() for v in values.values()), max(v.max() for v in values.values()))
+        with self.scene.batch():
+            for panel, (branch, gate) in enumerate(values.items()):
+                self.scene.set_scalars(gate, panel=panel, cmap="viridis", clim=clim, label=f"gate of {branch}")
+            self.scene.highlight([] if point is None else [point])
+
+    def _describe(self, values, point, charts):
+        rows = [
+            (
+                text.swatch(branch, COLOURS.get(branch, "#555555")),
+                *(f"{number:.3f}" for number in (gate.mean(), gate.min(), gate.max(), gate.std())),
+            )
+            for branch, gate in values.items()
+        ]
+        at = "" if point is None else ", ".join(f"{branch} {gate[point]:.3f}" for branch, gate in values.items())
+        self.numbers.value = text.table(HEAD, rows) + (f"<div>At point {point}: {at}.</div>" if at else "")
+        self.charts.value = f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{charts}</div>'
+        if self.warning:
+            self._warn(self.warning)
+
+
+def spread(values, layer, head):
+    """SVG of how the gates of each branch are spread over the points."""
+    shares = {branch: histogram(gate) for branch, gate in values.items()}
+    highest = max(percent.max() for _, percent in shares.values())
+    chart = Chart(f"Layer {layer}, {_heads(head)}", "gate", "points (%)", (0, 1), (0, 1.08 * highest))
+    for branch, (edges, percent) in shares.items():
+        chart.steps(edges, percent, branch, COLOURS.get(branch, "#555555"))
+    return chart.svg
+
+
+def course(history, layer, head):
+    """SVG of the mean gates of a layer over the steps of the training, or a hint where nothing is known of it."""
+    if history is None or layer not in history["layer"].values:
+        return text.note(
+            "Give history=bsaviz.train(...), with eval_every in its TrainConfig, or the path of a training's "
+            "checkpoint, to see how the gates moved while the model trained."
+        )
+    gate = history.sel(layer=layer)
+    if "head" in gate.dims:
+        gate = gate.mean("head") if head is None else gate.sel(head=head)
+    steps = gate["eval_step"].values
+    chart = Chart("During training", "optimiser step", "mean gate", _apart(0, steps.max()), (0, 1), whole_x=True)
+    for branch in gate["branch"].values:
+        chart.line(steps, gate.sel(branch=branch).values, str(branch), COLOURS.get(str(branch), "#555555"))
+    return chart.svg
+
+
+def _heads(head):
+    return "mean of all heads" if head is None else f"head {head}"
+
+
+def _apart(low, high):
+    """A range that is not empty."""
+    low, high = float(low), float(high)
+    return (low, high) if high - low > 1e-6 else (low - 5e-4, high + 5e-4)

@@ -1,0 +1,231 @@
+"""Receptive fields, live: which points a query reads, branch by branch, while sizes, layer and query are dragged."""
+
+import numpy as np
+
+from bsaviz.fields import KINDS, landmarks
+from bsaviz.ui import controls
+from bsaviz.ui.explorer import Explorer
+from bsaviz.ui.field_source import WHOLE, Asked, FieldSource
+from bsaviz.ui.subject import as_car, as_model
+from bsaviz.ui.text import swatch, table
+from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
+
+KIND_NAMES = {
+    "structural": "structural: may be read",
+    "mass": "mass: gate × attention",
+    "gradient": "gradient: |∂ output / ∂ input|",
+    "reach": "reach: through the layers",
+    "rollout": "rollout: mass through the layers",
+}
+BARS = {
+    "mass": "attention mass",
+    "gradient": "gradient norm",
+    "reach": "reached",
+    "rollout": "mass rolled out",
+}
+RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
+HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
+LARGEST_K = 64
+
+
+class ReceptiveFieldExplorer(Explorer):
+    """What a point of a car reads in each branch of a model's attention (BSA, arXiv 2506.12541, figure 2).
+
+    Drag the sizes: the tree is built anew and the layers run again with the same weights. Click on the car to move the
+    query.
+
+    Parameters
+    ----------
+    model : PointModel or file name, optional
+        Default: the packaged model.
+    car : Car, file name, array (P, D), optional
+        Default: a packaged car.
+    query : int, optional
+        Point to start at. Default: the bonnet.
+    layer : int
+        Layer to start at.
+    features : array (P, F) or sequence of str, optional
+        Point features, as in `bsaviz.receptive_field`.
+    backend : str
+        See `bsaviz.view.live_scene`.
+
+    Attributes
+    ----------
+    query, landmark, layer, head, branch, kind : ipywidgets widgets
+        What is looked at.
+    sizes : dict of str to ipywidgets widget
+        Sliders of the model's ``ball_size``, ``block_size``, ``group_size`` and ``top_k``, those it has; one that its
+        weights fix is disabled.
+    numbers : ipywidgets.HTML
+        The table below.
+    readings : dict of str to bsaviz.ui.field_source.Reading
+        The same as numbers.
+    """
+
+    title = "Receptive field"
+
+    def __init__(self, model=None, car=None, *, query=None, layer=0, features=None, backend="auto"):
+        super().__init__()
+        self._backend = backend
+        self.car = as_car(car)
+        self.source = FieldSource(as_model(model), self.car, features)
+        self.landmarks = landmarks(self.car)
+        self.readings, self._gflops = {}, None
+        self._make_controls(self.landmarks["bonnet"] if query is None else int(query), layer)
+        self.numbers = controls.html()
+        self._panels = ()
+        self._arrange(
+            controls.columns(
+                [self.landmark, self.query, self.kind],
+                [self.layer, self.head, self.branch],
+                list(self.sizes.values()),
+            ),
+            self._stage,
+            self.numbers,
+        )
+        self._begin()
+
+    def _make_controls(self, query, layer):
+        source = self.source
+        points, layers = self.car.num_points, len(source.sites)
+        self.query = controls.whole_slider(
+            "Query (point)", query, 0, points - 1, "The point whose reading is shown; or click on the car"
+        )
+        places = [("another point", None), *self.landmarks.items()]
+        at = next((name for name, point in self.landmarks.items() if point == query), None)
+        self.landmark = controls.menu(
+            "Place", places, None if at is None else query, "Named places of a car, found by its shape"
+        )
+        self.layer = controls.whole_slider("Layer", layer, 0, layers - 1, "Attention layer, in the order they run")
+        heads = [("all heads", None), *((str(head), head) for head in range(source.heads))]
+        self.head = controls.menu("Head", heads, None, "All: the union of what is read, the mean of the mass")
+        branches = [("all, side by side", None), *((name, name) for name in source.branches)]
+        self.branch = controls.menu("Branch", branches, None, "One branch alone is drawn larger")
+        kinds = [(KIND_NAMES.get(kind, kind), kind) for kind in KINDS]
+        self.kind = controls.menu("Kind", kinds, "structural", "What is painted on the car")
+        self.sizes = {name: _size_slider(setting, points) for name, setting in source.settings.items()}
+        for control in (self.layer, self.head, self.branch, self.kind, *self.sizes.values()):
+            control.observe(self._refresh, "value")
+        self.query.observe(self._moved, "value")
+        self.landmark.observe(self._sent, "value")
+
+    def _moved(self, change):
+        """The query moved: the menu of places follows."""
+        with self._silently():
+            places = self.landmarks.values()
+            self.landmark.value = change["new"] if change["new"] in places else None
+        self._refresh()
+
+    def _sent(self, change):
+        """A place was chosen: the query goes there."""
+        if change["new"] is not None:
+            self.query.value = change["new"]
+
+    def _pick(self, point, panel):
+        self.query.value = int(point)
+
+    def _wanted(self):
+        sizes = tuple((name, slider.value) for name, slider in self.sizes.items())
+        asked = Asked(self.query.value, self.layer.value, self.head.value, self.kind.value, sizes)
+        return asked, self.branch.value
+
+    def _steps(self, wanted, ticket):
+        asked, branch = wanted
+        field = self.source.field(asked, ticket)
+        panels = tuple(field) if branch not in field else (branch,)
+        yield lambda: self._paint(asked, panels, field)
+        readings = self.source.readings(asked, ticket)
+        yield lambda: self._count(readings, None)
+        gflops = self.source.gflops(asked)
+        yield lambda: self._count(readings, gflops)
+
+    def _show(self, result):
+        result()
+
+    def _paint(self, asked, panels, field):
+        self._set_panels(panels)
+        with self.scene.batch():
+            for panel, branch in enumerate(panels):
+                self.scene.set_title(f"{branch.capitalize()}, layer {asked.layer}", panel=panel)
+                _paint_panel(self.scene, panel, branch, field[branch], asked.kind)
+            self.scene.highlight([asked.query], colour=QUERY_COLOUR)
+        self._say(self._hints())
+
+    def _set_panels(self, panels):
+        """A scene with as many panels as there are branches to draw."""
+        from bsaviz.view import live_scene
+
+        if self.scene is None or len(panels) != len(self._panels):
+            scene = live_scene(len(panels), titles=[""] * len(panels), height=400, backend=self._backend)
+            scene.set_surface(self.car.positions, self.car.faces)
+            scene.on_pick(self._pick)
+            self._set_scene(scene)
+        self._panels = panels
+
+    def _count(self, readings, gflops):
+        self.readings, self._gflops = readings, gflops
+        rows = [
+            (
+                swatch(branch, COLOURS.get(branch, QUERY_COLOUR)),
+                f"{r.points:,}",
+                f"{r.surface:.1f} %",
+                "–" if np.isnan(r.distance) else f"{r.distance:.3f}",
+                f"{r.mass:.3f}",
+                f"{r.outside:.3f}" if "ball" in readings else "–",
+            )
+            for branch, r in readings.items()
+        ]
+        cost = "" if gflops is None else f"A forward pass on {self.car.num_points:,} points: {gflops:.2f} GFLOPs."
+        self.numbers.value = table(HEAD, rows) + f"<div>{cost}</div>"
+
+    def _hints(self):
+        fixed = [
+            f"the {name.replace('_', ' ')} stays {setting.value}: {setting.fixed}"
+            for name, setting in self.source.settings.items()
+            if setting.fixed
+        ]
+        return f"With these weights {'; '.join(fixed)}." if fixed else ""
+
+
+def _paint_panel(scene, panel, branch, values, kind):
+    colour = COLOURS.get(branch, "#0072B2")
+    if values.dtype == bool:
+        painted = np.where(values[:, None], rgb(colour), rgb(SURFACE_COLOUR))
+        legend = {("may be read" if kind == "structural" else "reached"): colour, "query": QUERY_COLOUR}
+        scene.set_colours(painted.astype(np.uint8), panel=panel, legend=legend)
+        return
+    amount = np.where(values > 0, values, np.nan)
+    highest = float(np.nanmax(amount)) if np.isfinite(amount).any() else 1.0
+    label = BARS.get(kind, kind)
+    ramp = "viridis" if branch == WHOLE else RAMPS.get(branch, "viridis")
+    scene.set_scalars(amount, panel=panel, cmap=ramp, clim=(0.0, highest), label=label)
+
+
+def _size_slider(setting, points):
+    slider = _SLIDERS[setting.name](setting, points)
+    if setting.fixed:
+        slider.disabled, slider.tooltip = True, f"Fixed: {setting.fixed}"
+    return slider
+
+
+def _powers(label, low, high, tooltip):
+    def slider(setting, points):
+        values = controls.powers_of_two(low, high or 1 << points.bit_length(), setting.value)
+        return controls.choice_slider(label, values, setting.value, tooltip)
+
+    return slider
+
+
+def _top_k(setting, points):
+    most = max(setting.value, LARGEST_K)
+    return controls.whole_slider(
+        "Top-k k* (blocks)", setting.value, 1, most, "Blocks that a group selects, outside its own ball"
+    )
+
+
+_SLIDERS = {
+    "ball_size": _powers("Ball size m (points)", 8, None, "Points of a ball: a query reads all points of its own ball"),
+    "block_size": _powers("Block size l (points)", 2, 256, "Points pooled into one key of the compression branch"),
+    "group_size": _powers("Group size g (queries)", 1, 256, "Queries that select their blocks together"),
+    "top_k": _top_k,
+}

@@ -1,0 +1,99 @@
+"""Sizes of a trained model that may change without training again, and the same weights with other sizes."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from bsaviz._checks import BsavizError
+
+NAMES = {
+    "ball_size": "ball size",
+    "block_size": "block size",
+    "group_size": "group size",
+    "top_k": "top-k",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One size of a model.
+
+    Attributes
+    ----------
+    name : str
+        Field of the model's configuration.
+    value : int
+    fixed : str
+        Why it cannot change while the weights stay; empty where it can.
+    """
+
+    name: str
+    value: int
+    fixed: str = ""
+
+
+def settings_of(model, sites):
+    """The sizes that a model's attention reads with, and which of them are free.
+
+    The projections, gates, slopes and positions inside a ball are weights of single points, so sizes are free, except
+    where a weight is shaped by them.
+
+    Parameters
+    ----------
+    model : PointModel
+    sites : list of AttentionSite
+
+    Returns
+    -------
+    dict of str to Setting
+    """
+    config = model.config
+    branches = {branch for site in sites for branch in site.attention.branches}
+    used = {name for site in sites for name in site.attention.trace_parameters()}
+    used |= {"top_k"} if "selection" in branches else set()
+    there = {field.name for field in fields(config) if isinstance(getattr(config, field.name), int)}
+    return {
+        name: Setting(name, getattr(config, name), _why_fixed(config, name)) for name in NAMES if name in used & there
+    }
+
+
+def with_settings(model, changes):
+    """The same weights with other sizes.
+
+    The tensors are shared with `model`, not copied.
+
+    Parameters
+    ----------
+    model : PointModel
+    changes : dict of str to int
+
+    Returns
+    -------
+    PointModel
+        In eval mode.
+
+    Raises
+    ------
+    BsavizError
+        For sizes that do not fit each other, and for one that shapes a weight.
+    """
+    config = replace(model.config, **changes)
+    for name, value in changes.items():
+        if value != getattr(model.config, name) and _why_fixed(model.config, name):
+            raise BsavizError(
+                f"the {NAMES[name]} stays {getattr(model.config, name)}: {_why_fixed(model.config, name)}"
+            )
+    with torch.device("meta"):
+        other = type(model)(config)
+    other.load_state_dict(model.state_dict(), assign=True)
+    return other.eval()
+
+
+def _why_fixed(config, name):
+    if name == "block_size" and getattr(config, "pooling", "mean") == "mlp":
+        return f"the perceptron that pools a block has weights for exactly {config.block_size} points"
+    if name == "group_size" and not getattr(config, "group_selection", True):
+        return "every query selects for itself"
+    if name == "group_size" and getattr(config, "coarse_scores", False):
+        return "with coarse scores a group is a block"
+    return ""
