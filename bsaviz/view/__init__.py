@@ -12,6 +12,7 @@ from bsaviz.view.drawing import scene as _draw
 from bsaviz.view.files import save_vtp, write_still
 from bsaviz.view.film import export_film
 from bsaviz.view.glb import export_glb
+from bsaviz.view.live import LiveScene, live_scene
 from bsaviz.view.opengl import check_drawing
 from bsaviz.view.page import export_html
 from bsaviz.view.panels import picture
@@ -19,11 +20,13 @@ from bsaviz.view.panels import picture
 __all__ = [
     "CAMERAS",
     "COLOURS",
+    "LiveScene",
     "car_figure",
     "check_drawing",
     "export_film",
     "export_glb",
     "export_html",
+    "live_scene",
     "picture",
     "save_vtp",
     "scene",

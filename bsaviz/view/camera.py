@@ -66,7 +66,7 @@ def direction(camera, positions, faces=None, query=None):
 def axes(eye):
     """Right, up and forward of a camera looking along -`eye`, z up (y up when looking straight down or up)."""
     forward = -eye
-    up = np.array([0.0, 0, 1]) if abs(eye[2]) < 0.999 else np.array([0.0, np.sign(eye[2]), 0])
+    up = np.array([0.0, 0, 1]) if np.hypot(eye[0], eye[1]) > 1e-6 else np.array([0.0, np.sign(eye[2]), 0])
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
     return right, np.cross(right, forward), forward

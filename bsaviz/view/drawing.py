@@ -67,13 +67,13 @@ def build(picture, *, camera="auto", window_size=None, off_screen=True):
     return plotter, overlays
 
 
-def check_window(window_size, default):
+def check_window(window_size, default, name="window_size"):
     """Window size in pixels, or an error that says what is wrong with it."""
     if window_size is None:
         return default
     sizes = np.asarray(window_size)
     if sizes.shape != (2,) or not np.issubdtype(sizes.dtype, np.integer) or sizes.min() < 100 or sizes.max() > 16384:
-        raise BsavizError(f"window_size must be two integers (width, height) from 100 to 16384, got {window_size!r}")
+        raise BsavizError(f"{name} must be two integers (width, height) from 100 to 16384, got {window_size!r}")
     return tuple(int(s) for s in sizes)
 
 

@@ -25,6 +25,7 @@ from bsaviz.view.panels import FAINT, check_choice, check_query, dot_radii
 from bsaviz.view.reading import read_field, read_gates
 
 ALL_HEADS = "all heads"
+SCRIPTS = ("renderer.js", "orbit.js", "key.js", "page.js")
 
 
 def export_html(ds, path, *, camera="auto", **choice):
@@ -141,7 +142,7 @@ def _fill(title, meta, data):
         "STYLE": (web / "page.css").read_text("utf-8"),
         "META": text,
         "DATA": base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii"),
-        "SCRIPT": "\n".join((web / name).read_text("utf-8") for name in ("renderer.js", "orbit.js", "page.js")),
+        "SCRIPT": "\n".join((web / name).read_text("utf-8") for name in SCRIPTS),
     }
     template = (web / "page.html").read_text("utf-8")
     return re.sub("@@([A-Z]+)@@", lambda found: parts[found[1]], template)

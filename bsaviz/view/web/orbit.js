@@ -1,35 +1,64 @@
 // One camera for all panels: an eye that circles a target, z up. Mouse, touch and arrow keys move it.
 
 class Orbit {
-  // cloud (3P) positions; angle: vertical opening in degrees; changed: called after every move.
-  constructor(element, cloud, angle, changed) {
-    Object.assign(this, { cloud, changed, half: Math.tan((angle * Math.PI) / 360), aspect: 1.6, moved: false, fingers: new Map() });
+  // cloud (3P) positions; angle: vertical opening in degrees; changed: called after every move of mouse, finger or key.
+  // courteous: the wheel zooms only once the view has been clicked, and a double click is two picks, not a reset.
+  constructor(element, cloud, angle, changed, { courteous = false } = {}) {
+    Object.assign(this, { changed, half: Math.tan((angle * Math.PI) / 360), aspect: 1.6, moved: false, fingers: new Map() });
+    this.setCloud(cloud);
+    this.listen(element, courteous);
+  }
+
+  setCloud(cloud) {
     const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
     for (let i = 0; i < cloud.length; i++) {
       low[i % 3] = Math.min(low[i % 3], cloud[i]);
       high[i % 3] = Math.max(high[i % 3], cloud[i]);
     }
+    this.cloud = cloud;
     this.centre = low.map((v, k) => (v + high[k]) / 2);
     this.radius = Math.hypot(...high.map((v, k) => v - low[k])) / 2 || 1;
-    this.listen(element);
   }
 
   // Look from direction (x, y, z) with every point just inside a panel of this shape.
   look(direction, aspect) {
-    const [x, y, z] = direction;
     this.direction = direction;
-    this.azimuth = Math.abs(x) + Math.abs(y) < 1e-6 ? -Math.PI / 2 : Math.atan2(y, x);
-    this.elevation = limit(Math.atan2(z, Math.hypot(x, y)));
+    this.face(direction);
     this.moved = this.turned = false;
     this.fit(aspect || this.aspect);
+  }
+
+  face([x, y, z]) {
+    this.azimuth = Math.abs(x) + Math.abs(y) < 1e-6 ? -Math.PI / 2 : Math.atan2(y, x);
+    this.elevation = limit(Math.atan2(z, Math.hypot(x, y)));
+  }
+
+  // What another view needs to show the same: target and distance only where someone zoomed or moved.
+  get state() {
+    const direction = this.axes().forward.map((v) => -v);
+    return this.moved ? { direction, target: this.target, distance: this.distance } : { direction, target: null, distance: null };
+  }
+
+  set state({ direction, target, distance }) {
+    this.face(direction);
+    this.moved = Boolean(target);
+    if (this.moved) Object.assign(this, { target, distance });
+    else this.fit(this.aspect);
+  }
+
+  reset() {
+    this.look(this.direction);
+    this.changed();
   }
 
   fit(aspect) {
     this.aspect = aspect;
     const { right, up, forward } = this.axes(), tall = 0.9 * this.half, wide = tall * aspect;
     let [x1, x0, y1, y0, near, sum] = [-Infinity, -Infinity, -Infinity, -Infinity, Infinity, 0];
-    for (let i = 0; i < this.cloud.length; i += 3) {
-      const p = this.cloud.subarray(i, i + 3), x = dot(p, right), y = dot(p, up), z = dot(p, forward);
+    const c = this.cloud, [r, u, f] = [right, up, forward];
+    for (let i = 0; i < c.length; i += 3) {
+      const x = c[i] * r[0] + c[i + 1] * r[1] + c[i + 2] * r[2], y = c[i] * u[0] + c[i + 1] * u[1] + c[i + 2] * u[2];
+      const z = c[i] * f[0] + c[i + 1] * f[1] + c[i + 2] * f[2];
       x1 = Math.max(x1, x - wide * z);
       x0 = Math.max(x0, -x - wide * z);
       y1 = Math.max(y1, y - tall * z);
@@ -70,6 +99,15 @@ class Orbit {
     return { view, projection };
   }
 
+  // The ray through a place of a panel, given as shares -1 (left, bottom) to 1 (right, top).
+  ray(across, upward, aspect) {
+    const { right, up, forward } = this.axes();
+    const from = this.target.map((t, k) => t - this.distance * forward[k]);
+    const along = forward.map((v, k) => v + this.half * (across * aspect * right[k] + upward * up[k]));
+    const length = Math.hypot(...along);
+    return { from, along: along.map((v) => v / length) };
+  }
+
   // Until someone zooms or moves, the whole car stays in view while it turns.
   turn(dx, dy) {
     this.azimuth -= 0.008 * dx;
@@ -95,7 +133,7 @@ class Orbit {
     this.changed();
   }
 
-  listen(element) {
+  listen(element, courteous) {
     const fingers = this.fingers;
     const height = () => element.clientHeight || 1;
     element.addEventListener("pointerdown", (event) => {
@@ -116,18 +154,17 @@ class Orbit {
       else this.turn(dx, dy);
     });
     element.addEventListener("wheel", (event) => {
+      if (courteous && element.getRootNode().activeElement !== element) return;
       event.preventDefault();
       this.zoom(Math.exp(0.001 * Math.max(-300, Math.min(300, event.deltaY))));
     }, { passive: false });
     element.addEventListener("contextmenu", (event) => event.preventDefault());
-    element.addEventListener("dblclick", () => {
-      this.look(this.direction);
-      this.changed();
-    });
+    if (!courteous) element.addEventListener("dblclick", () => this.reset());
     const keys = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
     element.addEventListener("keydown", (event) => {
       if (keys[event.key]) this.turn(...keys[event.key]);
       else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 0.9 : 1.1);
+      else if (event.key === "Home" || event.key === "r") this.reset();
       else return;
       event.preventDefault();
     });

@@ -3,13 +3,6 @@
 const byId = (id) => document.getElementById(id);
 const meta = JSON.parse(byId("meta").textContent);
 
-function make(tag, parent, text) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-}
-
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 async function unpack() {
@@ -32,7 +25,8 @@ class Page {
       view.className = "view";
       return { caption, view };
     });
-    this.renderer = new Renderer(byId("canvas"), positions, triangles, this.panels.length);
+    this.renderer = new Renderer(byId("canvas"), this.panels.length, { grey: meta.surface.map((c) => c / 255) });
+    this.renderer.setSurface(positions, triangles);
     this.camera = new Orbit(byId("canvas"), positions, meta.angle, () => this.redraw());
     this.switches();
     this.legend();
@@ -84,20 +78,16 @@ class Page {
     if (meta.mode !== "field") return;
     const css = (rgb) => `rgb(${rgb.join(",")})`;
     meta.branches.forEach((branch, i) => {
-      const button = make("button", byId("legend"));
+      const button = drawName(byId("legend"), "button", css(branch.colour), branch.name);
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
-      make("i", button).style.background = css(branch.colour);
-      make("span", button, branch.name);
       button.addEventListener("click", () => {
         if (!this.off.delete(i)) this.off.add(i);
         button.setAttribute("aria-pressed", String(!this.off.has(i)));
         this.update();
       });
     });
-    const query = make("span", byId("legend"));
-    make("i", query).style.background = css(meta.queryColour);
-    make("span", query, "query point");
+    drawName(byId("legend"), "span", css(meta.queryColour), "query point");
   }
 
   // Everything that depends on the choices: words, bar, dots and paint.
@@ -113,10 +103,15 @@ class Page {
       else this.paint(i, levels.subarray(i * meta.points, (i + 1) * meta.points));
     });
     byId("footer").textContent = words.footer;
-    this.bar(words.bar);
-    const at = meta.mode === "field" ? 3 * choices.query[query] : -1;
-    this.mark = at < 0 ? null : { position: [...this.positions.subarray(at, at + 3)], tint: meta.queryColour.map((c) => c / 255) };
+    byId("bar").replaceChildren();
+    if (words.bar) drawBar(byId("bar"), this.ramps, words.bar.label, words.bar.ticks);
+    if (meta.mode === "field") this.mark(choices.query[query]);
     this.redraw();
+  }
+
+  mark(query) {
+    const mark = { points: Uint32Array.of(query), tint: meta.queryColour.map((c) => c / 255), onTop: true, size: 1 };
+    this.panels.forEach((_, i) => this.renderer.setMarks(i, [mark]));
   }
 
   // Colours and radii of a panel: a point read by several branches is drawn for the first of them.
@@ -140,27 +135,10 @@ class Page {
   }
 
   paint(panel, levels) {
-    this.renderer.setRamp(this.ramps[0]);
-    this.renderer.setPaint(panel, levels);
-    if (meta.faces) return;
+    if (meta.faces) return this.renderer.setLevels(panel, levels, this.ramps[0]);
     const tints = new Uint8Array(3 * meta.points);
     levels.forEach((level, p) => tints.set(this.ramps[0].subarray(3 * level, 3 * level + 3), 3 * p));
-    this.renderer.setDots(panel, tints, new Float32Array(meta.points).fill(meta.radii.clear));
-  }
-
-  bar(bar) {
-    byId("bar").replaceChildren();
-    if (!bar) return;
-    make("span", byId("bar"), bar.label);
-    const strip = make("canvas", byId("bar"));
-    Object.assign(strip, { width: 256, height: this.ramps.length });
-    const image = new ImageData(256, this.ramps.length);
-    this.ramps.forEach((ramp, row) => {
-      for (let i = 0; i < 256; i++) image.data.set([...ramp.subarray(3 * i, 3 * i + 3), 255], 4 * (256 * row + i));
-    });
-    strip.getContext("2d").putImageData(image, 0, 0);
-    const ticks = make("div", byId("bar"));
-    for (const [share, text] of bar.ticks) make("span", ticks, text).style.left = `${100 * share}%`;
+    this.renderer.setDots(panel, tints, meta.radii.clear);
   }
 
   redraw() {
@@ -173,7 +151,7 @@ class Page {
         const box = view.getBoundingClientRect();
         return { left: box.left - canvas.left, top: box.top - canvas.top, width: box.width, height: box.height };
       });
-      this.renderer.draw(boxes, this.camera, { grey: meta.surface.map((c) => c / 255), mark: this.mark });
+      this.renderer.draw(boxes, this.camera);
       document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
     });
   }

@@ -4,14 +4,16 @@ const SURFACE_VERTEX = `#version 300 es
 layout(location = 0) in vec3 position;
 layout(location = 1) in vec3 normal;
 layout(location = 2) in float level;
+layout(location = 3) in vec3 tint;
 uniform mat4 view, projection;
-out vec3 seen, across;
-out float shade;
+out vec3 seen, across, own;
+out vec2 shade;
 void main() {
   vec4 p = view * vec4(position, 1.0);
   seen = p.xyz;
   across = mat3(view) * normal;
-  shade = level;
+  shade = vec2(level, level > 0.0 ? 1.0 : 0.0);
+  own = tint;
   gl_Position = projection * p;
 }`;
 
@@ -21,14 +23,15 @@ float light(vec3 n) {
     + 0.25 * max(dot(n, normalize(vec3(0.9, 0.1, 0.6))), 0.0) + 0.12 * max(dot(n, normalize(vec3(0.0, -0.8, 0.4))), 0.0);
 }`;
 
-// The smooth normal, turned to the eye; at a sharp edge the triangle's own.
+// The smooth normal, turned to the eye; at a sharp edge the triangle's own. Level 0 is no value: values next to such a
+// point keep theirs up to half way.
 const SURFACE_FRAGMENT = `#version 300 es
 precision highp float;
-in vec3 seen, across;
-in float shade;
+in vec3 seen, across, own;
+in vec2 shade;
 uniform sampler2D ramp;
 uniform vec3 grey;
-uniform bool painted;
+uniform int paint;
 out vec4 colour;
 ${LIGHT}
 void main() {
@@ -36,8 +39,9 @@ void main() {
   vec3 n = normalize(across);
   n = dot(n, flatNormal) < 0.0 ? -n : n;
   n = dot(n, flatNormal) < 0.6 ? flatNormal : n;
-  vec3 base = painted ? texture(ramp, vec2((shade * 255.0 + 0.5) / 256.0, 0.5)).rgb : grey;
-  colour = vec4(base * (painted ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
+  float level = shade.y < 0.5 ? 0.0 : shade.x / shade.y;
+  vec3 base = paint == 1 ? texture(ramp, vec2((level * 255.0 + 0.5) / 256.0, 0.5)).rgb : paint == 2 ? own : grey;
+  colour = vec4(base * (paint > 0 ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
 }`;
 
 const DOT_VERTEX = `#version 300 es
@@ -75,7 +79,7 @@ void main() {
 }`;
 
 const MARK_VERTEX = `#version 300 es
-uniform vec3 position;
+layout(location = 0) in vec3 position;
 uniform mat4 view, projection;
 uniform float size;
 void main() {
@@ -93,98 +97,174 @@ void main() {
   colour = vec4(d > 1.32 ? vec3(0.13) : d > 1.0 ? vec3(1.0) : tint, 1.0);
 }`;
 
+const [GREY, LEVELS, TINTS] = [0, 1, 2];
+const [PLACE, NORMAL, LEVEL, TINT] = [0, 1, 2, 3];
+
 class Renderer {
-  // positions (3P) and triangles (3F) are typed arrays; panels is how many pictures of the car there are.
-  constructor(canvas, positions, triangles, panels) {
-    const gl = canvas.getContext("webgl2", { antialias: true, alpha: false });
+  // panels: how many pictures of the surface; grey: its colour (3) from 0 to 1 where nothing is painted; background: the
+  // same behind it, or null to let the page's own show through.
+  constructor(canvas, panels, { grey, background = [1, 1, 1] }) {
+    const gl = canvas.getContext("webgl2", { antialias: true, alpha: !background });
     if (!gl) throw new Error("This browser offers no WebGL 2, which the 3D view needs.");
-    this.gl = gl;
-    this.canvas = canvas;
-    this.points = positions.length / 3;
-    this.corners = triangles.length;
+    Object.assign(this, { gl, canvas, grey, points: 0, corners: 0, hover: null });
     this.surface = this.program(SURFACE_VERTEX, SURFACE_FRAGMENT);
     this.dots = this.program(DOT_VERTEX, DOT_FRAGMENT);
     this.mark = this.program(MARK_VERTEX, MARK_FRAGMENT);
-    const place = this.buffer(positions), normal = this.buffer(vertexNormals(positions, triangles));
-    const index = gl.createBuffer();
-    this.panels = Array.from({ length: panels }, () => {
-      const panel = { levels: gl.createBuffer(), tints: gl.createBuffer(), radii: gl.createBuffer(), dots: false, painted: false };
-      panel.mesh = gl.createVertexArray();
-      gl.bindVertexArray(panel.mesh);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, index);
-      this.attribute(0, place, 3, gl.FLOAT);
-      this.attribute(1, normal, 3, gl.FLOAT);
-      this.attribute(2, panel.levels, 1, gl.UNSIGNED_BYTE);
-      panel.cloud = gl.createVertexArray();
-      gl.bindVertexArray(panel.cloud);
-      this.attribute(0, place, 3, gl.FLOAT);
-      this.attribute(1, panel.tints, 3, gl.UNSIGNED_BYTE);
-      this.attribute(2, panel.radii, 1, gl.FLOAT);
-      gl.bindVertexArray(null);
-      return panel;
-    });
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, index);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, triangles, gl.STATIC_DRAW);
-    this.ramp = gl.createTexture();
-    this.setRamp(new Uint8Array(768));
-    for (const panel of this.panels) this.fill(panel.levels, new Uint8Array(this.points));
+    [this.place, this.normal, this.index] = [gl.createBuffer(), gl.createBuffer(), gl.createBuffer()];
+    this.panels = Array.from({ length: panels }, () => this.panel());
     gl.enable(gl.DEPTH_TEST);
     gl.enable(gl.SCISSOR_TEST);
-    gl.clearColor(1, 1, 1, 1);
+    gl.clearColor(...(background ? [...background, 1] : [0, 0, 0, 0]));
   }
 
-  // Grey surface with dots: tints (3P) uint8 and radii (P) float32, where a radius of 0 draws nothing.
-  setDots(panel, tints, radii) {
-    this.panels[panel].dots = true;
-    this.fill(this.panels[panel].tints, tints);
-    this.fill(this.panels[panel].radii, radii);
+  // What one panel has of its own. All share the geometry.
+  panel() {
+    const gl = this.gl, panel = { paint: GREY, dots: false, marks: [] };
+    for (const name of ["levels", "tints", "dotTints", "dotRadii"]) panel[name] = gl.createBuffer();
+    panel.ramp = gl.createTexture();
+    for (const name of ["mesh", "cloud", "marked"]) panel[name] = gl.createVertexArray();
+    gl.bindVertexArray(panel.mesh);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
+    this.attribute(PLACE, this.place, 3, gl.FLOAT);
+    this.attribute(NORMAL, this.normal, 3, gl.FLOAT);
+    for (const name of ["cloud", "marked"]) {
+      gl.bindVertexArray(panel[name]);
+      this.attribute(PLACE, this.place, 3, gl.FLOAT);
+    }
+    gl.bindVertexArray(null);
+    return panel;
   }
 
-  // Surface painted with levels (P) uint8 along the ramp.
-  setPaint(panel, levels) {
-    this.panels[panel].painted = true;
-    this.fill(this.panels[panel].levels, levels);
-  }
-
-  setRamp(rgb) {
+  // positions (3P) and triangles (3F) are typed arrays; what the panels showed before is gone.
+  setSurface(positions, triangles) {
     const gl = this.gl;
-    gl.bindTexture(gl.TEXTURE_2D, this.ramp);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, rgb);
+    Object.assign(this, { points: positions.length / 3, corners: triangles.length, hover: null });
+    this.fill(this.place, positions);
+    this.fill(this.normal, vertexNormals(positions, triangles));
+    gl.bindVertexArray(null);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, triangles, gl.STATIC_DRAW);
+    this.panels.forEach((panel, i) => {
+      panel.dots = false;
+      this.setGrey(i);
+      this.setMarks(i, []);
+    });
+  }
+
+  setGrey(panel) {
+    this.paint(panel, GREY);
+  }
+
+  // Surface painted with levels (P) uint8 along ramp (768) uint8 colours; level 0 is no value.
+  setLevels(panel, levels, ramp) {
+    const gl = this.gl, mine = this.panels[panel];
+    this.paint(panel, LEVELS, levels, mine.levels);
+    gl.bindTexture(gl.TEXTURE_2D, mine.ramp);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, ramp);
     for (const name of ["MIN_FILTER", "MAG_FILTER"]) gl.texParameteri(gl.TEXTURE_2D, gl["TEXTURE_" + name], gl.LINEAR);
     for (const name of ["WRAP_S", "WRAP_T"]) gl.texParameteri(gl.TEXTURE_2D, gl["TEXTURE_" + name], gl.CLAMP_TO_EDGE);
   }
 
-  // boxes are {left, top, width, height} in pixels of the page within the canvas; look is {grey, mark: {position, tint} or null}.
-  draw(boxes, camera, look) {
+  // Surface painted with a colour a point, tints (3P) uint8.
+  setTints(panel, tints) {
+    this.paint(panel, TINTS, tints, this.panels[panel].tints);
+  }
+
+  paint(panel, kind, data, buffer) {
+    const gl = this.gl, mine = this.panels[panel];
+    mine.paint = kind;
+    gl.bindVertexArray(mine.mesh);
+    if (kind === LEVELS) this.attribute(LEVEL, buffer, 1, gl.UNSIGNED_BYTE, data);
+    else gl.disableVertexAttribArray(LEVEL);
+    if (kind === TINTS) this.attribute(TINT, buffer, 3, gl.UNSIGNED_BYTE, data);
+    else gl.disableVertexAttribArray(TINT);
+    gl.bindVertexArray(null);
+  }
+
+  // Round dots on the points: tints (3P) uint8 and radii (P) float32, where 0 draws nothing, or one radius for all.
+  setDots(panel, tints, radii) {
+    const gl = this.gl, mine = this.panels[panel];
+    mine.dots = true;
+    mine.radius = radii;
+    gl.bindVertexArray(mine.cloud);
+    this.attribute(1, mine.dotTints, 3, gl.UNSIGNED_BYTE, tints);
+    if (typeof radii === "number") gl.disableVertexAttribArray(2);
+    else this.attribute(2, mine.dotRadii, 1, gl.FLOAT, radii);
+    gl.bindVertexArray(null);
+  }
+
+  // Marks of a panel: {points (k) uint32, tint (3) from 0 to 1, radius} are round dots; with onTop they are ringed discs
+  // that nothing hides, of `size` times the usual.
+  setMarks(panel, marks) {
+    const gl = this.gl, mine = this.panels[panel];
+    for (const mark of mine.marks) gl.deleteBuffer(mark.index);
+    mine.marks = marks.map((mark) => ({ ...mark, index: gl.createBuffer(), count: mark.points.length }));
+    gl.bindVertexArray(null);
+    for (const mark of mine.marks) {
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, mark.index);
+      gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mark.points, gl.DYNAMIC_DRAW);
+    }
+  }
+
+  // boxes are {left, top, width, height} in pixels of the page within the canvas.
+  draw(boxes, camera) {
     const gl = this.gl, ratio = Math.min(window.devicePixelRatio || 1, 2);
     const width = Math.round(this.canvas.clientWidth * ratio), height = Math.round(this.canvas.clientHeight * ratio);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     gl.scissor(0, 0, width, height);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     boxes.forEach((box, i) => {
-      const panel = this.panels[i], h = box.height * ratio;
+      const h = box.height * ratio;
       const frame = [box.left * ratio, height - box.top * ratio - h, box.width * ratio, h].map(Math.round);
       gl.viewport(...frame);
       gl.scissor(...frame);
-      const { view, projection } = camera.matrices(box.width / box.height);
-      if (this.corners) {
-        this.use(this.surface, { view, projection, grey: look.grey, painted: panel.painted });
-        gl.bindVertexArray(panel.mesh);
-        gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
-      }
-      if (panel.dots) {
-        this.use(this.dots, { view, projection, height: h });
-        gl.bindVertexArray(panel.cloud);
-        gl.drawArrays(gl.POINTS, 0, this.points);
-      }
-      if (look.mark) {
-        gl.disable(gl.DEPTH_TEST);
-        this.use(this.mark, { view, projection, ...look.mark, size: Math.max(0.04 * h, 13 * ratio) });
-        gl.drawArrays(gl.POINTS, 0, 1);
-        gl.enable(gl.DEPTH_TEST);
-      }
-      gl.bindVertexArray(null);
+      this.drawPanel(i, camera.matrices(box.width / box.height), h, ratio);
     });
+    gl.bindVertexArray(null);
+  }
+
+  drawPanel(i, matrices, height, ratio) {
+    const gl = this.gl, panel = this.panels[i];
+    if (this.corners) {
+      this.use(this.surface, { ...matrices, grey: this.grey });
+      gl.uniform1i(gl.getUniformLocation(this.surface, "paint"), panel.paint);
+      gl.bindTexture(gl.TEXTURE_2D, panel.ramp);
+      gl.bindVertexArray(panel.mesh);
+      gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
+    }
+    this.use(this.dots, { ...matrices, height });
+    if (panel.dots) {
+      gl.bindVertexArray(panel.cloud);
+      if (typeof panel.radius === "number") gl.vertexAttrib1f(2, panel.radius);
+      gl.drawArrays(gl.POINTS, 0, this.points);
+    }
+    gl.bindVertexArray(panel.marked);
+    for (const mark of panel.marks.filter((mark) => !mark.onTop)) {
+      gl.vertexAttrib3f(1, ...mark.tint);
+      gl.vertexAttrib1f(2, mark.radius);
+      this.drawMark(mark);
+    }
+    gl.disable(gl.DEPTH_TEST);
+    for (const mark of panel.marks.filter((mark) => mark.onTop)) {
+      this.use(this.mark, { ...matrices, tint: mark.tint, size: mark.size * Math.max(0.04 * height, 13 * ratio) });
+      this.drawMark(mark);
+    }
+    if (this.hover && this.hover.panel === i) {
+      this.use(this.mark, { ...matrices, tint: [1, 1, 1], size: Math.max(0.03 * height, 10 * ratio) });
+      gl.drawArrays(gl.POINTS, this.hover.point, 1);
+    }
+    gl.enable(gl.DEPTH_TEST);
+  }
+
+  drawMark(mark) {
+    this.gl.bindBuffer(this.gl.ELEMENT_ARRAY_BUFFER, mark.index);
+    this.gl.drawElements(this.gl.POINTS, mark.count, this.gl.UNSIGNED_INT, 0);
+  }
+
+  // Give the graphics memory back at once; browsers allow few contexts.
+  free() {
+    const lose = this.gl.getExtension("WEBGL_lose_context");
+    if (lose) lose.loseContext();
   }
 
   use(program, uniforms) {
@@ -193,7 +273,6 @@ class Renderer {
     for (const [name, value] of Object.entries(uniforms)) {
       const at = gl.getUniformLocation(program, name);
       if (typeof value === "number") gl.uniform1f(at, value);
-      else if (typeof value === "boolean") gl.uniform1i(at, value ? 1 : 0);
       else if (value.length === 3) gl.uniform3fv(at, value);
       else gl.uniformMatrix4fv(at, false, value);
     }
@@ -212,21 +291,18 @@ class Renderer {
     return program;
   }
 
-  buffer(data) {
-    const buffer = this.gl.createBuffer();
-    this.fill(buffer, data);
-    return buffer;
-  }
-
   fill(buffer, data) {
     this.gl.bindBuffer(this.gl.ARRAY_BUFFER, buffer);
     this.gl.bufferData(this.gl.ARRAY_BUFFER, data, this.gl.DYNAMIC_DRAW);
   }
 
-  attribute(location, buffer, size, type) {
-    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, buffer);
-    this.gl.enableVertexAttribArray(location);
-    this.gl.vertexAttribPointer(location, size, type, type === this.gl.UNSIGNED_BYTE, 0, 0);
+  // Bind a buffer, filled with `data` if any is given, to a location of the bound vertex array.
+  attribute(location, buffer, size, type, data) {
+    const gl = this.gl;
+    if (data) this.fill(buffer, data);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+    gl.enableVertexAttribArray(location);
+    gl.vertexAttribPointer(location, size, type, type === gl.UNSIGNED_BYTE, 0, 0);
   }
 }
 
