@@ -6,11 +6,13 @@ from torch import nn
 
 from bsa_kernels import ball_sparse_attention, pool_mean
 from bsaviz._checks import BsavizError
+from bsaviz.attention.chosen import chosen_attention
 from bsaviz.attention.gating import StaticGate, TokenGate
 from bsaviz.attention.heads import Heads
 from bsaviz.attention.pooling import BlockMLP
 from bsaviz.attention.position import BallPosition
 from bsaviz.attention.probe_point import ProbePoint
+from bsaviz.attention.selection import SELECTIONS, nearest_blocks, random_blocks
 from bsaviz.attention.slope import distance_slope
 
 COARSE = ("q_coarse", "k_coarse", "v_coarse")
@@ -48,6 +50,12 @@ class BallSparseAttention(Heads):
         Selection leaves out the blocks of the group's own ball.
     gate : {"token", "static"}
         Branch weights of every token, or two learnt numbers per head.
+    selection : {"scores", "random", "nearest"}
+        How a group chooses: by its scores; at random, once for all (:func:`~bsaviz.attention.selection.random_blocks`);
+        or the blocks nearest to it (:func:`~bsaviz.attention.selection.nearest_blocks`). The latter two learn nothing:
+        they are what the learnt choice is measured against.
+    seed : int
+        Of the random choice.
     spatial_dims : int
         2 or 3.
     train_slope : bool
@@ -61,16 +69,18 @@ class BallSparseAttention(Heads):
     def __init__(
         self, dim, num_heads, ball_size=256, block_size=8, group_size=8, top_k=4, *,
         pooling="mean", group_compression=False, coarse_scores=False, group_selection=True, mask_own_ball=True,
-        gate="token", spatial_dims=3, train_slope=True, backend="auto",
+        gate="token", selection="scores", seed=0, spatial_dims=3, train_slope=True, backend="auto",
     ):  # fmt: skip
         super().__init__(dim, num_heads)
         check_variant(pooling, gate, ball_size, block_size, group_size, top_k)
+        check_selection(selection, seed, coarse_scores)
         self.options = dict(
             ball_size=ball_size, block_size=block_size, group_size=group_size, top_k=top_k,
             group_compression=group_compression, coarse_scores=coarse_scores,
             group_selection=group_selection, mask_own_ball=mask_own_ball,
         )  # fmt: skip
         self.backend = backend
+        self.choice, self.seed = selection, seed
         self.ball_position = BallPosition(dim, ball_size, spatial_dims)
         self.distance_slope = distance_slope(num_heads, train_slope)
         self.gating = TokenGate(dim, num_heads) if gate == "token" else StaticGate(num_heads)
@@ -88,12 +98,12 @@ class BallSparseAttention(Heads):
         q, k, v = self.split(x)
         arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
         options = dict(**self.options, **self._coarse(q, k, v, mask), backend=self.backend)
+        if self.choice != "scores":
+            out, branches = chosen_attention(*arguments, self._chosen(q, positions, mask), **options)
+            return self._observed(out, branches)
         if not any(getattr(self, name).observed for name in BRANCHES):
             return self.merge(ball_sparse_attention(*arguments, **options))
-        out, branches = ball_sparse_attention(*arguments, **options, return_aux=True)
-        for name in BRANCHES:
-            getattr(self, name)(getattr(branches, name))
-        return self.merge(out)
+        return self._observed(*ball_sparse_attention(*arguments, **options, return_aux=True))
 
     def trace_parameters(self):
         """What decides who reads whom: ball, block and group size, group compression and the slope (H,)."""
@@ -104,6 +114,20 @@ class BallSparseAttention(Heads):
             "group_compression": self.options["group_compression"],
             "distance_slope": self.distance_slope.detach(),
         }
+
+    def _observed(self, out, branches):
+        for name in BRANCHES:
+            getattr(self, name)(getattr(branches, name))
+        return self.merge(out)
+
+    def _chosen(self, q, positions, mask):
+        """Blocks of every group, chosen without learning."""
+        names = ("ball_size", "block_size", "top_k", "mask_own_ball")
+        sizes = {name: self.options[name] for name in names}
+        sizes["group_size"] = self.options["group_size"] if self.options["group_selection"] else 1
+        if self.choice == "random":
+            return random_blocks(q, mask, seed=self.seed, **sizes)
+        return nearest_blocks(q, positions, mask, backend=self.backend, **sizes)
 
     def _check_blocks(self, num_slots):
         blocks, top_k = num_slots // self.options["block_size"], self.options["top_k"]
@@ -125,6 +149,16 @@ class BallSparseAttention(Heads):
         size = self.options["block_size"]
         observed = [name for name in self.pooled if getattr(self, name).observed]
         return {name: getattr(self, name)(pool_mean(heads[name], mask, size)) for name in observed}
+
+
+def check_selection(selection, seed, coarse_scores):
+    """Refuse a way to choose blocks that does not exist."""
+    if selection not in SELECTIONS:
+        raise BsavizError(f"selection must be one of {', '.join(map(repr, SELECTIONS))}, got {selection!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BsavizError(f"seed must be an integer of at least 0, got {seed!r}")
+    if coarse_scores and selection != "scores":
+        raise BsavizError(f"coarse_scores is a way to score blocks, but selection={selection!r}; leave it False")
 
 
 def check_variant(pooling, gate, ball_size, block_size, group_size, top_k):
