@@ -16,6 +16,8 @@ _PUBLIC = {
     "generated_cars": "bsaviz.datasets.generated",
     "generate_car": "bsaviz.datasets.generated",
     "training_cars": "bsaviz.datasets.sets",
+    "with_flow": "bsaviz.datasets.flows",
+    "tandem": "bsaviz.datasets.flows",
     "with_potential": "bsaviz.datasets.regimes",
     "with_heat": "bsaviz.datasets.regimes",
     "beacon_cloud": "bsaviz.datasets.beacons",
