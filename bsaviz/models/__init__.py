@@ -2,6 +2,8 @@
 
 from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
+from bsaviz.models.erwin import Erwin
+from bsaviz.models.erwin_config import ErwinConfig
 from bsaviz.models.golden import GoldenReport, GoldenRow, check_golden
 from bsaviz.models.registry import FAMILIES, PRESETS, VARIANTS, build, configure, presets, rebuild
 from bsaviz.models.sites import AttentionSite
@@ -13,6 +15,8 @@ __all__ = [
     "PRESETS",
     "VARIANTS",
     "AttentionSite",
+    "Erwin",
+    "ErwinConfig",
     "GoldenReport",
     "GoldenRow",
     "PointModel",

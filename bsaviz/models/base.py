@@ -9,8 +9,10 @@ from bsaviz._checks import BsavizError
 class PointModel(nn.Module):
     """Base of the models: numbers for every point of a cloud, with one set of methods and checks.
 
-    A model defines ``forward(positions, features=None, batch=None, tree=None)``, ``tree(positions, batch=None)`` and
-    ``attention_sites(tree)``. Its configuration, a frozen dataclass, has ``spatial_dims``, ``in_features`` and
+    A model defines ``forward(positions, features=None, batch=None, tree=None)``, ``tree(positions, batch=None)``,
+    ``attention_sites(tree)``, and the two steps of its forward: ``leaf_arguments(positions, features, tree)``, a dict
+    of tensors that are read off the points, and ``forward_leaves(**arguments)``, one graph of tensors for torch.compile
+    and for meta tensors. Its configuration, a frozen dataclass, has ``spatial_dims``, ``in_features`` and
     ``out_features`` among its fields.
 
     Parameters
@@ -87,7 +89,7 @@ class PointModel(nn.Module):
             )
         if tree.order.shape[1] % multiple:
             raise BsavizError(
-                f"the tree has {tree.order.shape[1]} slots, no multiple of the model's ball_size={multiple}; "
+                f"the tree has {tree.order.shape[1]} slots, no multiple of {multiple}: whole balls of this model; "
                 "make it with model.tree(positions)"
             )
         if angle and tree.rotation is None:

@@ -11,6 +11,7 @@ import torch
 from bsaviz._checks import BsavizError
 from bsaviz.models.upstream import golden_weights, import_upstream, read_npz
 from bsaviz.models.upstream_config import golden_settings
+from bsaviz.models.upstream_erwin import golden_erwin_settings, is_erwin
 from bsaviz.trees import BallTree
 from bsaviz.trees.golden import SLACK, check_tree_file
 
@@ -18,7 +19,8 @@ TOLERANCE = 1e-5  # float64, of the largest magnitude
 SINGLE_TOLERANCE = 1e-4  # one layer in float32
 FORMATS = (
     "an attention layer (bsa_*.npz: x, pos, out), a transformer (transformer_*.npz: features, pos, tree_idx, "
-    "tree_mask, out) and reference trees (balltrees.npz: */pos, */mean_radius_*)"
+    "tree_mask, out), an Erwin transformer (erwin_*.npz: also edge_index, rotated_perm/*) and reference trees "
+    "(balltrees.npz: */pos, */mean_radius_*)"
 )
 
 
@@ -59,7 +61,7 @@ def check_golden(path):
     ----------
     path : str or Path
         ``.npz`` with inputs, upstream weights (``param/*``), ``config`` (JSON) and outputs: an attention layer, a
-        transformer, or reference trees.
+        transformer, an Erwin transformer, or reference trees.
 
     Returns
     -------
@@ -78,8 +80,8 @@ def check_golden(path):
     _check_numbers(arrays, path)
     if any("/mean_radius_" in name for name in arrays):
         rows = _check_trees(path)
-    elif any(name.startswith("param/encoder.") for name in arrays):
-        raise BsavizError(f"{path} is an Erwin transformer, which is not supported yet; supported are {FORMATS}")
+    elif is_erwin(golden_weights(arrays)):
+        rows = _check_erwin(arrays, path)
     elif {"x", "pos", "out"} <= set(arrays):
         rows = _check_layer(arrays, path)
     elif {"pos", "tree_idx", "tree_mask", "out"} <= set(arrays):
@@ -131,6 +133,28 @@ def _check_transformer(arrays, path):
     return [_compare("out", out, arrays["out"])]
 
 
+def _check_erwin(arrays, path):
+    settings = golden_erwin_settings(_config(arrays, path))
+    model = import_upstream(golden_weights(arrays), **settings).double()
+    turned = model.rotated_levels
+    needed = ["pos", "features", "tree_idx", "tree_mask", "out", *(f"rotated_perm/{i}" for i in turned)]
+    missing = [name for name in needed + ["edge_index"] * bool(model.mpnn) if name not in arrays]
+    if missing:
+        raise BsavizError(f"{path} has no {', '.join(missing)}, which its Erwin transformer reads; write it again")
+    # Upstream lays all samples into one row of slots, whose indices count through all of them: so does this tree.
+    order, mask, positions = torch.from_numpy(arrays["tree_idx"]), arrays["tree_mask"], _tensor(arrays, "pos")
+    tree = BallTree.from_arrays(order, mask, positions, ball_size=model.config.ball_size, block_size=1)
+    model.check_tree(tree, positions, multiple=model.config.slot_multiple)
+    levels = range(len(model.config.dims))
+    rotations = [torch.from_numpy(arrays[f"rotated_perm/{i}"])[None] if i in turned else None for i in levels]
+    edges = torch.from_numpy(arrays["edge_index"]) if model.mpnn else None
+    with torch.no_grad():
+        out = model.forward_leaves(
+            positions, _tensor(arrays, "features"), edges, tree.order, tree.inverse, rotations=rotations
+        )
+    return [_compare("out", tree.scatter(out) if model.config.decode else out[0], arrays["out"])]
+
+
 def _check_trees(path):
     return [
         GoldenRow(f"{row.cloud}, mean radius at {row.size}", max(row.ours / row.published - 1, 0.0), SLACK - 1, row.ok)
@@ -167,6 +191,10 @@ def _compare_blocks(indices, expected):
 
 
 def _settings(arrays, path):
+    return golden_settings(_config(arrays, path))
+
+
+def _config(arrays, path):
     try:
         text = arrays["config"].item()
         config = json.loads(text)
@@ -174,7 +202,7 @@ def _settings(arrays, path):
             raise ValueError("it is no JSON object")
     except (KeyError, TypeError, ValueError) as error:
         raise BsavizError(f"{path} has no readable 'config' (a JSON object as text); copy the file again") from error
-    return golden_settings(config)
+    return config
 
 
 def _tensor(arrays, name):

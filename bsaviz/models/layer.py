@@ -19,14 +19,22 @@ class SwiGLU(nn.Module):
 
 
 class Layer(nn.Module):
-    """x + attention(RMSNorm(x)), then x + SwiGLU(RMSNorm(x)). Probe points: ``input``, ``output`` (B, N, C)."""
+    """x + attention(RMSNorm(x)), then x + SwiGLU(RMSNorm(x)). Probe points: ``input``, ``output`` (B, N, C).
 
-    def __init__(self, config):
+    Parameters
+    ----------
+    attn : nn.Module
+        Its channels ``dim`` are the layer's.
+    mlp_ratio : int
+        Hidden width of the SwiGLU over the channels.
+    """
+
+    def __init__(self, attn, mlp_ratio):
         super().__init__()
         self.input, self.output = ProbePoint(), ProbePoint()
-        self.norm1, self.norm2 = nn.RMSNorm(config.dim), nn.RMSNorm(config.dim)
-        self.attn = attention(config)
-        self.mlp = SwiGLU(config.dim, config.mlp_ratio * config.dim)
+        self.norm1, self.norm2 = nn.RMSNorm(attn.dim), nn.RMSNorm(attn.dim)
+        self.attn = attn
+        self.mlp = SwiGLU(attn.dim, mlp_ratio * attn.dim)
 
     def forward(self, x, positions, mask=None):
         """Tokens (B, N, C) to tokens, in the leaf order of this layer's tree."""

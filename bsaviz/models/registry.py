@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from bsaviz._checks import BsavizError
 from bsaviz.models.config import TransformerConfig, check_settings
+from bsaviz.models.erwin import Erwin
+from bsaviz.models.erwin_config import ErwinConfig
+from bsaviz.models.erwin_presets import ERWIN_PRESETS
 from bsaviz.models.transformer import Transformer
 
 PRESETS = {
@@ -38,7 +41,10 @@ class Variant(NamedTuple):
     settings: dict
 
 
-FAMILIES = {family.model.__name__: family for family in (Family(Transformer, TransformerConfig, PRESETS),)}
+FAMILIES = {
+    family.model.__name__: family
+    for family in (Family(Transformer, TransformerConfig, PRESETS), Family(Erwin, ErwinConfig, ERWIN_PRESETS))
+}
 
 VARIANTS = {
     name: Variant(FAMILIES[family], settings)
@@ -48,6 +54,7 @@ VARIANTS = {
         ("bsa-no-group-selection", "Transformer", dict(attention="bsa", group_selection=False)),
         ("full", "Transformer", dict(attention="full")),
         ("ball", "Transformer", dict(attention="ball")),
+        ("erwin", "Erwin", {}),
     )
 }
 
@@ -64,6 +71,7 @@ def configure(name, preset="small", **overrides):
         ``"bsa-no-group-selection"`` every query selects for itself
         ``"full"``                   every point reads every point
         ``"ball"``                   every point reads its ball
+        ``"erwin"``                  a U-Net over the levels of the tree, every slot reads its ball
         ============================ ================================================================
     preset : str
         One of :func:`presets`. Of a Transformer: ``"published"``: 18 layers of 64 channels and 8 heads, balls of 256

@@ -8,7 +8,8 @@ from bsaviz.attention.linear import Linear
 from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
 from bsaviz.models.encoding import FourierEncoding, scaled_to_length
-from bsaviz.models.layer import Layer
+from bsaviz.models.layer import Layer, attention
+from bsaviz.models.order import SlotOrder
 from bsaviz.models.sites import AttentionSite, check_one_sample
 from bsaviz.trees import BallTree
 
@@ -35,7 +36,7 @@ class Transformer(PointModel):
         self.encoding = FourierEncoding(config.spatial_dims, encoded) if encoded else None
         self.embedding = Linear(encoded + config.in_features, config.dim)
         self.embed = ProbePoint()
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.layers = nn.ModuleList(Layer(attention(config), config.mlp_ratio) for _ in range(config.depth))
         dim, width = config.dim, config.out_features
         self.head = nn.Sequential(Linear(dim, dim), nn.GELU(), Linear(dim, width)) if width else None
 
@@ -64,10 +65,16 @@ class Transformer(PointModel):
         """
         self.check_points(positions, features)
         tree = self.tree(positions, batch) if tree is None else self._checked_tree(tree, positions)
-        if features is not None:
-            features = tree.gather(features)
-        mask = None if self.config.published or tree.mask.numel() == tree.num_points else tree.mask
-        return tree.scatter(self.forward_leaves(tree.positions, features, mask, tree.rotation))
+        return tree.scatter(self.forward_leaves(**self.leaf_arguments(positions, features, tree)))
+
+    def leaf_arguments(self, positions, features, tree):
+        """What :meth:`forward_leaves` takes, for these points and their tree."""
+        return {
+            "positions": tree.positions,
+            "features": None if features is None else tree.gather(features),
+            "mask": None if self.config.published or tree.mask.numel() == tree.num_points else tree.mask,
+            "rotation": tree.rotation,
+        }
 
     def forward_leaves(self, positions, features=None, mask=None, rotation=None):
         """The model on points that are in leaf order already: one graph for torch.compile, and for meta tensors.
@@ -90,13 +97,12 @@ class Transformer(PointModel):
             positions = scaled_to_length(positions)
         # Under autocast the sums of residuals stay in the weights' precision; only what is added to them is rounded.
         x = self.embed(self.embedding(self._point_features(positions, features)).to(self.embedding.weight.dtype))
-        views = [_View(positions, mask)]
+        orders = [SlotOrder(positions, mask)]
         if self.config.rotates:
-            views.append(_View(positions, mask, rotation))
+            orders.append(SlotOrder(positions, mask, rotation))
         residual = x
         for i, layer in enumerate(self.layers):
-            view = views[i % len(views)]
-            x = view.back(layer(view.there(x), view.positions, view.mask))
+            x = orders[i % len(orders)].run(layer, x)
             if (i + 1) % self.config.residual_every == 0 or i + 1 == len(self.layers):
                 x = residual = x + residual
         return x if self.head is None else self.head(x)
@@ -143,26 +149,3 @@ class Transformer(PointModel):
         return self.check_tree(
             tree, positions, multiple=multiple, angle=config.rotation_angle if config.rotates else None
         )
-
-
-class _View:
-    """The order in which some layers see the slots: the main tree's, or that of its rotation."""
-
-    def __init__(self, positions, mask, rotation=None):
-        self.order = self.inverse = None
-        if rotation is not None:
-            offset = torch.arange(len(rotation), device=rotation.device)[:, None] * rotation.shape[1]
-            self.order = (rotation + offset).flatten()
-            self.inverse = (rotation.argsort(dim=1) + offset).flatten()
-        self.positions = self.there(positions)
-        self.mask = None if mask is None else self.there(mask)
-
-    def there(self, x):
-        return self._take(x, self.order)
-
-    def back(self, x):
-        return self._take(x, self.inverse)
-
-    def _take(self, x, order):
-        # index_select on rows: its gradient adds each row once, so it is the same in every run.
-        return x if order is None else x.flatten(0, 1).index_select(0, order).view(x.shape)

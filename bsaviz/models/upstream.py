@@ -4,8 +4,10 @@ import pickle
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -14,9 +16,19 @@ import torch
 from bsaviz._checks import BsavizError
 from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention
 from bsaviz.models.config import TransformerConfig, check_settings
+from bsaviz.models.erwin import Erwin
+from bsaviz.models.erwin_config import ErwinConfig
 from bsaviz.models.layer import attention
 from bsaviz.models.transformer import Transformer
 from bsaviz.models.upstream_config import infer_config
+from bsaviz.models.upstream_erwin import (
+    erwin_name,
+    erwin_upstream_name,
+    fold_embedding,
+    infer_erwin,
+    is_erwin,
+    unused_pooling,
+)
 
 PRESSURE_MEAN, PRESSURE_STD = -36.3099, 48.5743  # Pa; the published normalisation of ShapeNet-Car
 _UNREADABLE = (
@@ -39,7 +51,7 @@ _STACK_NAMES = {"embed": "embedding", "pos_enc.linear": "encoding.linear", "pred
 
 
 def import_upstream(source, config=None, **settings):
-    """Weights of the published BSA code as one of our modules that reproduces its behaviour.
+    """Weights of the published BSA or Erwin code as one of our modules that reproduces its behaviour.
 
     Parameters
     ----------
@@ -47,19 +59,21 @@ def import_upstream(source, config=None, **settings):
         A state dict; or a file: ``.safetensors``, ``.pt`` / ``.pth`` / ``.ckpt`` / ``.tar`` (read with
         ``weights_only=True``, so that opening it runs no code) or ``.npz`` with arrays ``param/*``. State dicts may lie
         inside ``model_state_dict`` or ``state_dict``, and names may carry ``module.`` and ``_orig_mod.``.
-    config : TransformerConfig, optional
+    config : TransformerConfig or ErwinConfig, optional
         The whole configuration. By default it is read off the weights' shapes and completed by `settings`.
     **settings
-        Fields of :class:`TransformerConfig` that the weights do not tell: ``num_heads`` (of full attention),
-        ``ball_size``, ``block_size`` (with mean pooling), ``group_size``, ``top_k``, ``residual_every``,
-        ``rotation_angle``, ``group_compression``, ``coarse_scores``, ``group_selection``, ``mask_own_ball``. Unless
-        given they are the published ones.
+        Fields of the configuration that the weights do not tell. Of a :class:`TransformerConfig`: ``num_heads`` (of
+        full attention), ``ball_size``, ``block_size`` (with mean pooling), ``group_size``, ``top_k``,
+        ``residual_every``, ``rotation_angle``, ``group_compression``, ``coarse_scores``, ``group_selection``,
+        ``mask_own_ball``; unless given they are the published ones. Of an :class:`ErwinConfig`: ``ball_sizes``, which
+        must be given, ``rotation_angle`` (45 unless given), ``neighbours`` and ``radius``.
 
     Returns
     -------
-    Transformer, BallSparseAttention, BallAttention or FullAttention
-        In eval mode: a whole stack, or a single attention where the weights are those of one. The ShapeNet-Car model
-        also gets the published normalisation of the pressure (Pa).
+    Transformer, Erwin, BallSparseAttention, BallAttention or FullAttention
+        In eval mode: a whole model, or a single attention where the weights are those of one. The ShapeNet-Car models
+        also get the published normalisation of the pressure (Pa). Erwin's cosmology and polymer models are read too:
+        see :func:`~bsaviz.models.upstream_erwin.fold_embedding` for their features.
 
     Raises
     ------
@@ -67,12 +81,20 @@ def import_upstream(source, config=None, **settings):
         When the file cannot be read, or the weights do not fit: names the missing, the unexpected and those of another
         shape.
     """
-    weights = from_ball_msa(clean_weights(read_weights(source)))
-    single = "qkv.weight" in weights
-    config = infer_config(weights, **settings) if config is None else _overridden(config, settings)
-    module = attention(config) if single else Transformer(config)
-    load_weights(module, weights, single)
-    if not single and config.out_features == 1:
+    weights, folded = fold_embedding(from_ball_msa(clean_weights(read_weights(source))))
+    single, erwin = "qkv.weight" in weights, is_erwin(weights)
+    if config is not None:
+        config = _overridden(config, settings, ErwinConfig if erwin else TransformerConfig)
+    else:
+        config = infer_erwin(weights, **folded, **settings) if erwin else infer_config(weights, **settings)
+    if single:
+        module, names = attention(config), Names(_attention_name, _upstream_name, _unused)
+    elif erwin:
+        module, names = Erwin(config), Names(erwin_name, erwin_upstream_name, unused_pooling)
+    else:
+        module, names = Transformer(config), Names(_stack_name, _upstream_name, _unused)
+    load_weights(module, weights, names)
+    if not single and config.out_features == 1 and config.fourier_features:  # the ShapeNet-Car models
         module.output_mean.fill_(PRESSURE_MEAN)
         module.output_std.fill_(PRESSURE_STD)
     return module.eval()
@@ -132,11 +154,6 @@ def clean_weights(weights):
     for name, value in weights.items():
         name = re.sub(r"(^|\.)(module|_orig_mod)(?=\.)", "", name).lstrip(".")
         clean[name.removeprefix("main_model.")] = value
-    if any(name.startswith(("encoder.0.", "bottleneck.")) or ".BMSA." in name for name in clean):
-        raise BsavizError(
-            "these are weights of an Erwin transformer, which is not supported yet; "
-            "supported are BSA, ball and full attention layers and transformers"
-        )
     return clean
 
 
@@ -156,14 +173,37 @@ def from_ball_msa(weights):
     return renamed
 
 
-def load_weights(module, weights, single):
-    """Copy cleaned upstream weights into our module, or say what does not fit."""
+class Names(NamedTuple):
+    """How the parameters of one kind of module are called.
+
+    Attributes
+    ----------
+    ours, theirs : callable
+        Our name from upstream's, and upstream's from ours.
+    unused : callable
+        Whether upstream has, but does not read, the parameter of a name in our module.
+    """
+
+    ours: Callable
+    theirs: Callable
+    unused: Callable
+
+
+def load_weights(module, weights, names):
+    """Copy cleaned upstream weights into our module, or say what does not fit.
+
+    Parameters
+    ----------
+    module : nn.Module
+    weights : dict of str to Tensor
+    names : Names
+    """
     ours = module.state_dict()
     kept = {name: value for name, value in ours.items() if name in ("output_mean", "output_std")}
     converted, origin = dict(kept), {}
     for name, value in weights.items():
-        new = _attention_name(name) if single else _stack_name(name)
-        if new in ours or not _unused(name, module):
+        new = names.ours(name)
+        if new in ours or not names.unused(name, module):
             converted[new] = _converted(name, value, ours.get(new))
             origin[new] = name
     wrong = [
@@ -171,12 +211,12 @@ def load_weights(module, weights, single):
         for name, value in converted.items()
         if name in ours and value.shape != ours[name].shape
     ]
-    missing = sorted(_upstream_name(name) for name in set(ours) - set(converted))
+    missing = sorted(names.theirs(name) for name in set(ours) - set(converted))
     unexpected = sorted(origin[n] for n in set(converted) - set(ours))
     problems = [
-        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
-        if names
+        f"{len(found)} {what}: {', '.join(found[:4])}{', ...' if len(found) > 4 else ''}"
+        for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        if found
     ]
     if problems:
         raise BsavizError(
@@ -227,8 +267,10 @@ def _unused(name, module):
     return "q_compress_mlp." in name and "q_coarse" not in getattr(attentions[0], "pooled", ("q_coarse",))
 
 
-def _overridden(config, settings):
-    if not isinstance(config, TransformerConfig):
-        raise BsavizError(f"config must be a TransformerConfig, got {type(config).__name__}; give settings by name")
-    check_settings(TransformerConfig, settings)
+def _overridden(config, settings, kind):
+    if not isinstance(config, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        came = type(config).__name__
+        raise BsavizError(f"config must be {article} {kind.__name__}, got {came}; give settings by name")
+    check_settings(kind, settings)
     return replace(config, **settings)

@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 import xarray as xr
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from bsaviz._checks import BsavizError
-from bsaviz.models import Transformer
+from bsaviz.models import PointModel
 from bsaviz.study.peak_memory import cpu_peaks, cuda_peak
 from bsaviz.study.workload import SEED, Workload, sphere
 from bsaviz.training import pick_device
@@ -41,7 +42,8 @@ def cost(model, num_points, *, device=None, batch=1, repeats=5, memory=True):
 
     Parameters
     ----------
-    model : Transformer
+    model : PointModel
+        Any model of :func:`bsaviz.models.build`.
     num_points : int
         Points of a cloud.
     device : str, optional
@@ -93,18 +95,19 @@ def count_gflops(model, num_points, *, batch=1):
     """Billions of operations of a forward, by ``torch.utils.flop_counter``; a multiply-add is two.
 
     Matrix products and attention are counted, elementwise work is not. It is counted on tensors without data
-    (``device="meta"``), so any size costs nothing. Padding slots count, building trees does not.
+    (``device="meta"``), so no more than the tree, and the graph where a model reads one, is built. Padding slots count,
+    building trees and graphs does not.
     """
     _check(model, num_points=num_points, batch=batch)
-    config = model.config
-    slots = model.tree(sphere(num_points, config)[0]).order.shape[1]
+    positions, features = sphere(num_points * batch, model.config)
+    sample = torch.arange(batch).repeat_interleave(num_points)
+    arguments = model.leaf_arguments(positions, features, model.tree(positions, sample))
+    arguments["mask"] = None  # what is masked is computed all the same
+    arguments = tree_map_only(torch.Tensor, lambda x: x.to("meta"), arguments)
     with torch.device("meta"), torch.no_grad():
-        shadow = Transformer(config).eval()
-        features = torch.empty(batch, slots, config.in_features) if config.in_features else None
-        rotation = torch.empty(batch, slots, dtype=torch.int64) if config.rotates else None
-        positions = torch.empty(batch, slots, config.spatial_dims)
+        shadow = type(model)(model.config).eval()
         with FlopCounterMode(display=False) as counter:
-            shadow.forward_leaves(positions, features, rotation=rotation)
+            shadow.forward_leaves(**arguments)
     return counter.get_total_flops() / 1e9
 
 
@@ -132,8 +135,8 @@ def _wall_ms(call):
 
 
 def _check(model, **counts):
-    if not isinstance(model, Transformer):
-        raise BsavizError(f"cost needs a bsaviz.models.Transformer, got {type(model).__name__}; make one with build")
+    if not isinstance(model, PointModel):
+        raise BsavizError(f"cost needs a model of bsaviz.models, got {type(model).__name__}; make one with build")
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise BsavizError(f"{name} must be a whole number of at least 1, got {count!r}")

@@ -10,7 +10,7 @@ class Workload:
 
     Parameters
     ----------
-    model : Transformer
+    model : PointModel
         Moved to the device and trained by :meth:`training_step`: give a copy.
     num_points, batch : int
         Points of a cloud, and clouds.

@@ -41,7 +41,7 @@ def test_overrides_win():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build("erwin"), "unknown model 'erwin'; there are bsa, "),
+        (lambda: build("pangolin"), "unknown model 'pangolin'; there are bsa, "),
         (lambda: build("bsa", "huge"), "unknown preset 'huge'; there are published, small, tiny"),
         (lambda: build("bsa", heads=2), "unknown setting heads of a Transformer; there are attention, dim"),
         (lambda: TransformerConfig(attention="sparse"), "attention must be one of 'bsa', 'full', 'ball', got 'sparse'"),

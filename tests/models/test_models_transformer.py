@@ -260,7 +260,7 @@ def test_autocast_follows_float32():
         ),
         (
             lambda m: m(torch.rand(5, 3), tree=BallTree.build(torch.rand(5, 3), ball_size=8)),
-            "8 slots, no multiple of the model's ball_size=32; make it with model.tree",
+            "8 slots, no multiple of 32: whole balls of this model; make it with model.tree",
         ),
         (
             lambda m: m(torch.rand(5, 3), tree=BallTree.build(torch.rand(5, 3), ball_size=32)),

@@ -158,7 +158,6 @@ def _without(name):
         (upstream_weights(published()), dict(depth=1), "unexpected: layers.1.attn.gated_attention"),
         (upstream_weights(published()), dict(heads=1), "unknown setting heads of a Transformer"),
         (upstream_weights(published()), dict(config="bsa"), "config must be a TransformerConfig, got str"),
-        ({"encoder.0.blocks.0.BMSA.qkv.weight": torch.ones(1)}, {}, "Erwin transformer, which is not supported yet"),
         ({"conv.weight": torch.ones(1)}, {}, "not weights of a published BSA transformer .*got conv.weight"),
         ({}, {}, "no state dict found"),
         ({"step": 3}, {}, "no state dict found"),

@@ -110,7 +110,7 @@ def test_memory_that_cannot_be_measured_is_said(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": torch.nn.Linear(2, 2)}, "cost needs a bsaviz.models.Transformer, got Linear"),
+        ({"model": torch.nn.Linear(2, 2)}, "cost needs a model of bsaviz.models, got Linear"),
         ({"num_points": 0}, "num_points must be a whole number of at least 1, got 0"),
         ({"num_points": 10.0}, "num_points must be a whole number of at least 1, got 10.0"),
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
