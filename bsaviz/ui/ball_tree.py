@@ -17,7 +17,7 @@ PAINTS = (
     ("place in the leaf order", "order"),
     ("padding of the node", "padding"),
 )
-HEAD = ("", "nodes", "points in a node", "mean radius (lengths)", "largest radius (lengths)", "padding slots")
+HEAD = ("", "nodes", "points in a node", "mean radius (car lengths)", "largest radius (car lengths)", "padding slots")
 PICKED = "#D55E00"
 
 
@@ -141,7 +141,7 @@ def _scalars(order, paint, orders):
     if paint == "order":
         return order.place, "place in the leaf order (slot)", "viridis", (0, max(o.place.max() for o in orders) + 1)
     if paint == "radius":
-        return order.radius, "radius (lengths of the cloud)", "viridis", (0, max(o.radius.max() for o in orders) or 1)
+        return order.radius, "radius (car lengths)", "viridis", (0, max(o.radius.max() for o in orders) or 1)
     return order.padding, "padding slots of the node (%)", "viridis", (0, max(o.padding.max() for o in orders) or 1)
 
 

@@ -4,8 +4,8 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 430, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 42
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 44, 42
 TICKS = 5
 
 
@@ -90,11 +90,11 @@ class Chart:
         )
 
     def _names(self):
-        at = WIDTH - RIGHT
-        for name, colour in reversed(self._key):
-            at -= 6.4 * len(name) + 22
-            yield f'<rect x="{at:.0f}" y="7" width="10" height="10" rx="2" fill="{colour}"/>'
-            yield f'<text x="{at + 14:.0f}" y="16">{escape(name)}</text>'
+        at = LEFT
+        for name, colour in self._key:
+            yield f'<rect x="{at:.0f}" y="24" width="10" height="10" rx="2" fill="{colour}"/>'
+            yield f'<text x="{at + 14:.0f}" y="33">{escape(name)}</text>'
+            at += 6.4 * len(name) + 28
 
     def _across(self, x):
         low, high = self._x
@@ -112,7 +112,7 @@ def ticks(low, high, *, whole=False):
     step = power * next(m for m in (1, 2, 5, 10) if power * m >= 0.999 * raw)
     step = max(1.0, step) if whole else step
     first = np.ceil(low / step - 1e-9)
-    return [float(value) for value in np.arange(first, high / step + 1e-9) * step]
+    return [float(value) + 0.0 for value in np.arange(first, high / step + 1e-9) * step]  # + 0.0: no "-0"
 
 
 def _path(x, y):

@@ -2,7 +2,7 @@
 
 from bsaviz._checks import require
 
-LABEL, WIDTH = "9.5em", "25em"
+LABEL, WIDTH = "148px", "318px"  # three columns fit a notebook of the usual width
 
 
 def powers_of_two(low, high, *also):
@@ -39,7 +39,7 @@ def html():
 def columns(*groups):
     """Groups of controls side by side, which wrap in a narrow cell."""
     widgets = require("ipywidgets", "notebooks")
-    boxes = [widgets.VBox(group, layout=widgets.Layout(margin="0 1.5em 0 0")) for group in groups]
+    boxes = [widgets.VBox(group, layout=widgets.Layout(margin="0")) for group in groups]
     return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
 
 

@@ -9,6 +9,7 @@ from bsaviz.ui.subject import as_car, as_model
 from bsaviz.view.branches import COLOURS
 
 RANGES = (("0 to 1", "whole"), ("from lowest to highest", "fitted"))
+ALL = "all"
 HEAD = ("", "mean gate", "lowest", "highest", "spread (standard deviation)")
 
 
@@ -57,7 +58,7 @@ class GateExplorer(Explorer):
         self._make_controls()
         self.charts, self.numbers = controls.html(), controls.html()
         branches = [str(branch).capitalize() for branch in self.gates["branch"].values]
-        self._set_scene(live_scene(len(branches), titles=branches, height=360, backend=backend))
+        self._set_scene(live_scene(len(branches), titles=branches, height=300, backend=backend))
         self.scene.set_surface(self.car.positions, self.car.faces)
         self.scene.on_pick(self._pick)
         self.point = None
@@ -69,8 +70,8 @@ class GateExplorer(Explorer):
     def _make_controls(self):
         layers, heads = self.gates["layer"].values.tolist(), self.gates["head"].values.tolist()
         self.layer = controls.whole_slider("Layer", layers[0], layers[0], layers[-1], "Attention layer")
-        choices = [("mean of all heads", None), *((str(head), head) for head in heads)]
-        self.head = controls.menu("Head", choices, None, "Each head has its own gates")
+        choices = [("mean of all heads", ALL), *((f"head {head}", head) for head in heads)]
+        self.head = controls.menu("Head", choices, ALL, "Each head has its own gates")
         self.limits = controls.menu("Colours", RANGES, "whole", "Range of gate values that the colours span")
         for control in (self.layer, self.head, self.limits):
             control.observe(self._refresh, "value")
@@ -80,7 +81,7 @@ class GateExplorer(Explorer):
         self._refresh()
 
     def _wanted(self):
-        return self.layer.value, self.head.value, self.limits.value, self.point
+        return self.layer.value, None if self.head.value == ALL else self.head.value, self.limits.value, self.point
 
     def _steps(self, wanted, ticket):
         layer, head, limits, point = wanted
@@ -131,7 +132,7 @@ def spread(values, layer, head):
 def course(history, layer, head):
     """SVG of the mean gates of a layer over the steps of the training, or a hint where nothing is known of it."""
     if history is None or layer not in history["layer"].values:
-        return text.note(
+        return text.aside(
             "Give history=bsaviz.train(...), with eval_every in its TrainConfig, or the path of a training's "
             "checkpoint, to see how the gates moved while the model trained."
         )

@@ -26,6 +26,8 @@ BARS = {
 RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
 HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
 LARGEST_K = 64
+ALL, OTHER = "all", "another point"
+HEIGHTS = {1: 460, 2: 380}  # of the scene, pixels, by the number of panels
 
 
 class ReceptiveFieldExplorer(Explorer):
@@ -91,16 +93,14 @@ class ReceptiveFieldExplorer(Explorer):
         self.query = controls.whole_slider(
             "Query (point)", query, 0, points - 1, "The point whose reading is shown; or click on the car"
         )
-        places = [("another point", None), *self.landmarks.items()]
-        at = next((name for name, point in self.landmarks.items() if point == query), None)
         self.landmark = controls.menu(
-            "Place", places, None if at is None else query, "Named places of a car, found by its shape"
+            "Place", [OTHER, *self.landmarks], self._place_of(query), "Named places of a car, found by its shape"
         )
         self.layer = controls.whole_slider("Layer", layer, 0, layers - 1, "Attention layer, in the order they run")
-        heads = [("all heads", None), *((str(head), head) for head in range(source.heads))]
-        self.head = controls.menu("Head", heads, None, "All: the union of what is read, the mean of the mass")
-        branches = [("all, side by side", None), *((name, name) for name in source.branches)]
-        self.branch = controls.menu("Branch", branches, None, "One branch alone is drawn larger")
+        heads = [("all heads", ALL), *((f"head {head}", head) for head in range(source.heads))]
+        self.head = controls.menu("Head", heads, ALL, "All: the union of what is read, the mean of the mass")
+        branches = [("all, side by side", ALL), *((name, name) for name in source.branches)]
+        self.branch = controls.menu("Branch", branches, ALL, "One branch alone is drawn larger")
         kinds = [(KIND_NAMES.get(kind, kind), kind) for kind in KINDS]
         self.kind = controls.menu("Kind", kinds, "structural", "What is painted on the car")
         self.sizes = {name: _size_slider(setting, points) for name, setting in source.settings.items()}
@@ -111,22 +111,25 @@ class ReceptiveFieldExplorer(Explorer):
 
     def _moved(self, change):
         """The query moved: the menu of places follows."""
-        with self._silently():
-            places = self.landmarks.values()
-            self.landmark.value = change["new"] if change["new"] in places else None
+        if self.landmarks.get(self.landmark.value) != change["new"]:
+            self.landmark.value = self._place_of(change["new"])
         self._refresh()
 
     def _sent(self, change):
         """A place was chosen: the query goes there."""
-        if change["new"] is not None:
-            self.query.value = change["new"]
+        if change["new"] in self.landmarks:
+            self.query.value = self.landmarks[change["new"]]
+
+    def _place_of(self, query):
+        return next((name for name, point in self.landmarks.items() if point == query), OTHER)
 
     def _pick(self, point, panel):
         self.query.value = int(point)
 
     def _wanted(self):
         sizes = tuple((name, slider.value) for name, slider in self.sizes.items())
-        asked = Asked(self.query.value, self.layer.value, self.head.value, self.kind.value, sizes)
+        head = None if self.head.value == ALL else self.head.value
+        asked = Asked(self.query.value, self.layer.value, head, self.kind.value, sizes)
         return asked, self.branch.value
 
     def _steps(self, wanted, ticket):
@@ -156,7 +159,9 @@ class ReceptiveFieldExplorer(Explorer):
         from bsaviz.view import live_scene
 
         if self.scene is None or len(panels) != len(self._panels):
-            scene = live_scene(len(panels), titles=[""] * len(panels), height=400, backend=self._backend)
+            scene = live_scene(
+                len(panels), titles=[""] * len(panels), height=HEIGHTS.get(len(panels), 300), backend=self._backend
+            )
             scene.set_surface(self.car.positions, self.car.faces)
             scene.on_pick(self._pick)
             self._set_scene(scene)

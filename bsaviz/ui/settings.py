@@ -77,12 +77,13 @@ def with_settings(model, changes):
     BsavizError
         For sizes that do not fit each other, and for one that shapes a weight.
     """
-    config = replace(model.config, **changes)
     for name, value in changes.items():
-        if value != getattr(model.config, name) and _why_fixed(model.config, name):
-            raise BsavizError(
-                f"the {NAMES[name]} stays {getattr(model.config, name)}: {_why_fixed(model.config, name)}"
-            )
+        there, reason = getattr(model.config, name), _why_fixed(model.config, name)
+        if value != there and reason:
+            raise BsavizError(f"the {NAMES[name]} cannot change from {there} to {value} with these weights: {reason}")
+    if getattr(model.config, "coarse_scores", False) and "block_size" in changes:
+        changes = changes | {"group_size": changes["block_size"]}
+    config = replace(model.config, **changes)
     with torch.device("meta"):
         other = type(model)(config)
     other.load_state_dict(model.state_dict(), assign=True)

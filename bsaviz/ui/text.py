@@ -36,6 +36,11 @@ def note(text):
     return f'<div class="bsaviz-note">{escape(text)}</div>'
 
 
+def aside(text):
+    """HTML of a hint that stands beside a chart."""
+    return f'<div style="flex: 1 1 300px; align-self: center">{note(text)}</div>'
+
+
 def swatch(name, colour):
     """HTML of a name behind a patch of its colour."""
     return f'<span class="bsaviz-swatch" style="background:{colour}"></span>{escape(name)}'
