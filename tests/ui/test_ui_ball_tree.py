@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ui_cases import bar, marks, tiny_car, tints, titles
+from ui_cases import bar, marks, tints, tiny_car, titles
 
 from bsaviz._checks import BsavizError
 from bsaviz.trees import BallTree

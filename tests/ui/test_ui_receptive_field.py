@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 import torch
-from ui_cases import bar, marks, tiny_car, tiny_model, tints, titles
+from ui_cases import bar, marks, tints, tiny_car, tiny_model, titles
 
 import bsaviz
 from bsaviz._checks import BsavizError
