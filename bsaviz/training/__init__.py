@@ -1,6 +1,6 @@
 """One readable training loop, its checkpoints and its metrics."""
 
-from bsaviz.training.batches import feature_width
+from bsaviz.training.batches import feature_width, model_sizes
 from bsaviz.training.checkpoint import checkpoint_info, load_model, packaged_model, save_model
 from bsaviz.training.config import TrainConfig, pick_device
 from bsaviz.training.loop import TrainResult, train
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "feature_width",
     "load_model",
+    "model_sizes",
     "packaged_model",
     "pick_device",
     "save_model",

@@ -1,5 +1,6 @@
 """Cars as tensors, and how a step's cars are put together: points concatenated, trees stacked."""
 
+import inspect
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ class Sample:
         Surface each point stands for.
     tree : BallTree or None
         Built once; None for a random subset, whose tree is built with its batch.
+    edges : Tensor (2, E) int64 or None
+        Bonds, for models that take them.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Sample:
     features: torch.Tensor | None
     areas: torch.Tensor
     tree: BallTree | None = None
+    edges: torch.Tensor | None = None
 
     def subset(self, num_points, generator):
         """A random subset of the points (numpy `generator`), without a tree; the sample itself where it has no more."""
@@ -40,18 +44,31 @@ class Sample:
         keep = torch.from_numpy(generator.choice(len(self.positions), num_points, replace=False))
         keep = keep.to(self.positions.device)
         features = None if self.features is None else self.features[keep]
-        return Sample(self.name, self.positions[keep], self.target[keep], features, self.areas[keep])
+        edges = self.edges
+        if edges is not None:
+            place = edges.new_full((len(self.positions),), -1).index_copy(0, keep, torch.arange(len(keep)).to(keep))
+            edges = place[edges]
+            edges = edges[:, (edges >= 0).all(dim=0)]
+        return Sample(self.name, self.positions[keep], self.target[keep], features, self.areas[keep], edges=edges)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Points of several cars, concatenated, and the tree over them: the arguments of a forward, and its target."""
+    """Points of several cars, concatenated, and the tree over them: the arguments of a forward, and its target.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Points of each car.
+    """
 
     positions: torch.Tensor
     target: torch.Tensor
     features: torch.Tensor | None
     batch: torch.Tensor
     tree: BallTree
+    sizes: list
+    edges: torch.Tensor | None = None
 
 
 def samples_of(cars, model, config, device, num_points=None):
@@ -59,8 +76,8 @@ def samples_of(cars, model, config, device, num_points=None):
 
     Parameters
     ----------
-    cars : sequence of Car
-    model : Transformer
+    cars : sequence of Car or of bsaviz.datasets.Sample
+    model : PointModel
         Its input and output widths are checked against the cars'.
     config : TrainConfig
     device : torch.device
@@ -72,18 +89,68 @@ def samples_of(cars, model, config, device, num_points=None):
     BsavizError
         When a car lacks the target or a feature, holds NaN there, or has another number of columns than the model.
     """
+    config = resolved(config, cars)
     cars = [car if num_points is None else car.subsample(num_points, seed=config.seed) for car in cars]
     samples = []
     for car in cars:
         target = _columns(car, config.target)
         features = [_columns(car, name) for name in config.features]
-        _check_width(car, f"target {config.target!r}", target.shape[1], "out_features", model.config.out_features)
+        what, outputs = f"target {config.target!r}", target.shape[1]
+        if config.loss == "nll":
+            what, outputs = f"{what} with a standard deviation for each of its columns", 2 * outputs
+        _check_width(car, what, outputs, "out_features", model.config.out_features)
         width = sum(part.shape[1] for part in features)
         _check_width(car, f"features {config.features}", width, "in_features", model.config.in_features)
         tensor = lambda array: torch.as_tensor(np.ascontiguousarray(array, np.float32)).to(device)
         features = tensor(np.concatenate(features, axis=1)) if features else None
-        samples.append(Sample(car.name, tensor(car.positions), tensor(target), features, tensor(car.point_areas)))
+        edges = getattr(car, "edges", None)
+        edges = None if edges is None else torch.as_tensor(edges).to(device)
+        positions, areas = tensor(car.positions), tensor(car.point_areas)
+        samples.append(Sample(car.name, positions, tensor(target), features, areas, edges=edges))
     return samples
+
+
+def resolved(config, cars):
+    """The settings with the target, features and loss of the cars where `config` names none."""
+    first = next(iter(cars), None)
+    return replace(
+        config,
+        target=config.target or getattr(first, "target_name", "pressure"),
+        features=config.features or getattr(first, "feature_names", ()),
+        loss=config.loss or getattr(first, "loss", "mse"),
+    )
+
+
+def model_sizes(car, config=None):
+    """Settings of :func:`bsaviz.models.build` that a model of such cars needs.
+
+    Parameters
+    ----------
+    car : Car or bsaviz.datasets.Sample
+    config : TrainConfig, optional
+
+    Returns
+    -------
+    dict
+        ``spatial_dims``, ``in_features`` and ``out_features``.
+
+    Examples
+    --------
+    >>> build("bsa", "tiny", **model_sizes(train[0]))  # doctest: +SKIP
+    """
+    from bsaviz.training.config import TrainConfig
+
+    config = resolved(config or TrainConfig(), [car])
+    outputs = _columns(car, config.target).shape[1] * (2 if config.loss == "nll" else 1)
+    dims = car.positions.shape[1]
+    return {"spatial_dims": dims, "in_features": feature_width(car, config.features), "out_features": outputs}
+
+
+def extra_inputs(model, sample):
+    """What a model takes of a sample (or batch) besides points, features and tree: its edges."""
+    if sample.edges is None or "edges" not in inspect.signature(model.forward).parameters:
+        return {}
+    return {"edges": sample.edges}
 
 
 def with_trees(samples, model):
@@ -95,8 +162,8 @@ def with_trees(samples, model):
 def collate(samples, model):
     """Concatenate samples; stack their trees, or build one over all where a sample has none."""
     join = lambda parts: torch.cat(list(parts))
-    sizes = torch.tensor([len(sample.positions) for sample in samples])
-    batch = torch.repeat_interleave(torch.arange(len(samples)), sizes).to(samples[0].positions.device)
+    sizes = [len(sample.positions) for sample in samples]
+    batch = torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(sizes)).to(samples[0].positions.device)
     positions = join(sample.positions for sample in samples)
     trees = [sample.tree for sample in samples]
     return Batch(
@@ -105,7 +172,17 @@ def collate(samples, model):
         features=None if samples[0].features is None else join(sample.features for sample in samples),
         batch=batch,
         tree=model.tree(positions, batch) if None in trees else stack_trees(trees, batch),
+        sizes=sizes,
+        edges=_join_edges(samples, sizes),
     )
+
+
+def _join_edges(samples, sizes):
+    """Edges of the samples over their concatenated points, or None where a sample has none."""
+    if any(sample.edges is None for sample in samples):
+        return None
+    starts = np.cumsum([0, *sizes[:-1]]).tolist()
+    return torch.cat([sample.edges + start for sample, start in zip(samples, starts)], dim=1)
 
 
 def stack_trees(trees, batch):
@@ -162,8 +239,11 @@ def cars_of_step(step, num_cars, batch_size, seed):
 
 
 def feature_width(car, names):
-    """Columns that these features of a car have together: the ``in_features`` of a model that reads them."""
-    return sum(_columns(car, name).shape[1] for name in names)
+    """Columns that these features of a car have together: the ``in_features`` of a model that reads them.
+
+    Without names: of the features that its set gives (none of a car).
+    """
+    return sum(_columns(car, name).shape[1] for name in names or getattr(car, "feature_names", ()))
 
 
 def _columns(car, name):

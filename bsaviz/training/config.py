@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from bsaviz._checks import BsavizError
+from bsaviz.training.losses import LOSSES
 
 DRAWS = ("step", "once")
 
@@ -34,11 +35,13 @@ class TrainConfig:
     draw : {"step", "once"}
         Whether those points are a random subset drawn anew in each step (its tree is then built in each step), or one
         evenly spread subset a car, chosen before training with :meth:`Car.subsample` (one tree a car, built once).
-    target : str
-        The cars' field to learn.
+    target : str or None
+        The field to learn (None: what the set is for; of cars, the pressure).
     features : tuple of str
         Further inputs of each point: names of fields, or ``"normals"``. Their columns must sum to the model's
-        ``in_features``.
+        ``in_features``. Empty: those that the set gives (none of cars).
+    loss : {"mse", "relative_l2", "nll"} or None
+        See :func:`bsaviz.training.losses.loss_of`. None: the set's published one (of cars, ``"mse"``).
     eval_every : int or None
         Measure the test cars and the mean gates every so many steps, and before the first (None: only test cars, at
         the end).
@@ -66,8 +69,9 @@ class TrainConfig:
     ema: float | None = None
     num_points: int | None = None
     draw: str = "step"
-    target: str = "pressure"
+    target: str | None = None
     features: tuple[str, ...] = ()
+    loss: str | None = None
     eval_every: int | None = None
     checkpoint_every: int | None = None
     seed: int = 0
@@ -88,7 +92,8 @@ class TrainConfig:
         _require(not clips or (_number(self.clip) and self.clip > 0), "clip", "above 0, or None", self.clip)
         _require(not averages or (_number(self.ema) and 0 < self.ema < 1), "ema", "between 0 and 1, or None", self.ema)
         _require(self.warmup < self.steps, "warmup", f"below steps={self.steps}", self.warmup)
-        _require(self.draw in DRAWS, "draw", " or ".join(map(repr, DRAWS)), self.draw)
+        _require(self.draw in DRAWS, "draw", _or(DRAWS), self.draw)
+        _require(self.loss is None or self.loss in LOSSES, "loss", f"{_or(LOSSES)}, or None", self.loss)
         _require(not isinstance(self.features, str), "features", "a tuple of field names", self.features)
         object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "device", None if self.device is None else str(self.device))
@@ -118,6 +123,10 @@ def pick_device(device=None):
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BsavizError(f"device {str(device)!r} was asked for, but torch sees no CUDA device here; use device='cpu'")
     return device
+
+
+def _or(choices):
+    return " or ".join(map(repr, choices))
 
 
 def _number(value):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from bsaviz.training.losses import LOSSES
 from bsaviz.training.metrics import LONG_NAMES, error_units, provenance
 
 BRANCHES = ("ball", "compression", "selection")
@@ -59,7 +60,7 @@ class History:
         noted = lambda values, *description: ("step", np.asarray(values), described(*description))
         dataset = xr.Dataset(
             {
-                "loss": noted(self.loss[:step].cpu(), "mean squared error of the normalised target, before the step"),
+                "loss": noted(self.loss[:step].cpu(), f"{LOSSES[config.loss]}, before the step"),
                 "learning_rate": noted(lr, "learning rate"),
                 "elapsed": noted(self.elapsed[:step], "time trained", "s"),
             },

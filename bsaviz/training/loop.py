@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import xarray as xr
 from tqdm.auto import tqdm
 
 from bsaviz._checks import BsavizError
-from bsaviz.training.batches import cars_of_step, collate, samples_of, with_trees
+from bsaviz.training.batches import cars_of_step, collate, extra_inputs, resolved, samples_of, with_trees
 from bsaviz.training.checkpoint import save_model
 from bsaviz.training.config import TrainConfig, pick_device
 from bsaviz.training.gates import mean_gates
 from bsaviz.training.history import History
 from bsaviz.training.interrupt import Interrupt
+from bsaviz.training.losses import loss_of, normalise
 from bsaviz.training.metrics import checked_cars, error_units, measure, metrics_dataset
 from bsaviz.training.pairs import check_writable
 from bsaviz.training.state import Run, load_state, save_state
@@ -49,17 +49,19 @@ class TrainResult(NamedTuple):
 
 def train(model, train_cars, test_cars=None, config=None, *, progress=True, checkpoint=None, resume=None,
           should_stop=None, meta=None):
-    """Train a model on cars: AdamW on the mean squared error of the normalised target.
+    """Train a model on cars, or on the samples of another set: AdamW on the set's published loss (`config.loss`).
 
-    The target is normalised by its mean and standard deviation over the points of the training cars; they are kept in
-    the model (``output_mean``, ``output_std``), so that :meth:`Transformer.predict` answers in the field's units. The
+    The target is normalised by the set's published mean and standard deviation, or else by those over the points of the
+    training cars; they are kept in the model (``output_mean``, ``output_std``), so that its ``predict`` answers in the
+    field's units (of loss ``"nll"``: the first half of its columns does; the second half gives the widths). The
     model is moved to the device and trained in place; it is left in eval mode. The global generators of python, numpy
     and torch are seeded. On the CPU, a resumed run gives bit for bit what an unbroken one gives.
 
     Parameters
     ----------
-    model : Transformer
-    train_cars, test_cars : sequence of Car
+    model : PointModel
+        Of :func:`bsaviz.models.build`; :func:`bsaviz.training.model_sizes` says how wide it must be.
+    train_cars, test_cars : sequence of Car or of bsaviz.datasets.Sample
     config : TrainConfig, optional
     progress : bool
         Show a bar with the loss and the time left.
@@ -87,6 +89,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     config = config or TrainConfig()
     train_cars = checked_cars("train_cars", train_cars)
     test_cars = checked_cars("test_cars", test_cars) if test_cars is not None else []
+    config = resolved(config, train_cars)
     error_units(train_cars + test_cars, config.target)  # refuses a mixture of units before any work is done
     if checkpoint is not None:
         check_writable(checkpoint)
@@ -99,7 +102,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     samples = with_trees(samples, model) if once else samples
     tests = with_trees(samples_of(test_cars, model, config, device), model)
     watched = with_trees(samples[:1], model)[0]  # the car whose gates are followed
-    run = new_run(model, samples, config, device)
+    run = new_run(model, samples, train_cars, config, device)
     if resume is not None:
         load_state(run, config, resume)
 
@@ -120,7 +123,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
 
     def follow():
         with averaged(run):
-            errors = measure(model, tests) if tests else {}
+            errors = measure(model, tests, config.loss) if tests else {}
             run.history.measure(run.step, {name: np.mean(errors[name]) for name in errors}, mean_gates(model, watched))
 
     started = time.perf_counter() - (run.history.elapsed[run.step - 1].item() if run.step else 0)
@@ -137,8 +140,8 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
             batch = collate(drawn, model)
 
             with torch.autocast("cuda", torch.bfloat16, enabled=config.bf16 and device.type == "cuda"):
-                out = model(batch.positions, batch.features, batch=batch.batch, tree=batch.tree)
-            loss = F.mse_loss(out.float(), (batch.target - model.output_mean) / model.output_std)
+                out = model(batch.positions, batch.features, batch.batch, batch.tree, **extra_inputs(model, batch))
+            loss = loss_of(config.loss, out, batch.target, model, batch.sizes)
             run.optimiser.zero_grad()
             loss.backward()
             if config.clip is not None:
@@ -167,7 +170,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         model.load_state_dict(run.average, strict=False)
     model.eval()
     history = run.history.dataset(run.step, train_cars + test_cars, model, config)
-    measured = measure(model, tests or with_trees(samples, model), progress)
+    measured = measure(model, tests or with_trees(samples, model), config.loss, progress)
     metrics = metrics_dataset(measured, test_cars or train_cars, model, config, device)
     return TrainResult(history, metrics.assign_attrs(split="test" if tests else "train", steps=run.step), stopped)
 
@@ -179,12 +182,9 @@ def seed_everything(seed):
     torch.manual_seed(seed)
 
 
-def new_run(model, samples, config, device):
+def new_run(model, samples, cars, config, device):
     """A run at step 0; the normalisation of the targets goes into the model's buffers."""
-    targets = torch.cat([sample.target for sample in samples]).double()
-    std, mean = torch.std_mean(targets, dim=0, correction=0)
-    model.output_mean.copy_(mean)
-    model.output_std.copy_(torch.where(std > 0, std, 1))  # a constant target is learnt as it is
+    normalise(model, samples, cars, config.loss)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return Run(
         model,

@@ -9,14 +9,16 @@ from tqdm.auto import tqdm
 
 from bsaviz import __version__
 from bsaviz._checks import BsavizError
-from bsaviz.training.batches import samples_of, with_trees
+from bsaviz.training.batches import extra_inputs, resolved, samples_of, with_trees
 from bsaviz.training.config import TrainConfig, pick_device
+from bsaviz.training.losses import LOSSES, loss_of
 
 LONG_NAMES = {
     "mse": "mean squared error over the points",
     "relative_l2": "relative L2 error: |prediction - target| / |target|",
     "relative_l2_area": "relative L2 error, each point weighted by its area",
     "mae_area": "mean absolute error, each point weighted by its area",
+    "objective": "the loss that is trained on",
 }
 
 
@@ -25,9 +27,9 @@ def evaluate(model, cars, config=None, *, progress=True):
 
     Parameters
     ----------
-    model : Transformer
+    model : PointModel
         Moved to the device of `config`, and left in eval mode.
-    cars : sequence of Car
+    cars : sequence of Car or of bsaviz.datasets.Sample
         Measured with all their points (subsample them first to measure on fewer).
     config : TrainConfig, optional
         Says the target, the features and the device.
@@ -37,33 +39,39 @@ def evaluate(model, cars, config=None, *, progress=True):
     Returns
     -------
     xarray.Dataset
-        ``mse``, ``relative_l2``, ``relative_l2_area`` and ``mae_area`` along dim ``sample`` (the cars' names), and
-        their means over the cars as ``mean_mse``, ... Areas are those of :attr:`Car.point_areas`, so a cloud's points
-        all weigh the same.
+        ``mse``, ``relative_l2``, ``relative_l2_area``, ``mae_area`` and ``objective`` along dim ``sample`` (the cars'
+        names), and their means over the cars as ``mean_mse``, ... Areas are those of :attr:`Car.point_areas`, so a
+        cloud's points all weigh the same. ``objective`` is the loss that is trained on (`config.loss`, by default the
+        published one of the set), on each car.
     """
-    config = config or TrainConfig()
     cars = checked_cars("cars", cars)
+    config = resolved(config or TrainConfig(), cars)
     device = pick_device(config.device)
     model.to(device)
     samples = with_trees(samples_of(cars, model, config, device), model)
-    return metrics_dataset(measure(model, samples, progress), cars, model, config, device)
+    return metrics_dataset(measure(model, samples, config.loss, progress), cars, model, config, device)
 
 
-def measure(model, samples, progress=False):
+def measure(model, samples, loss, progress=False):
     """Errors of each sample: a dict from the names in ``LONG_NAMES`` to lists, one value a sample, in field units."""
-    rows = [errors(predict(model, sample), sample.target, sample.areas)
-            for sample in tqdm(samples, desc="measuring", unit="car", disable=not progress, leave=False)]
+    rows = []
+    for sample in tqdm(samples, desc="measuring", unit="car", disable=not progress, leave=False):
+        out = forward(model, sample)
+        columns = sample.target.shape[1]
+        prediction = out[:, :columns] * model.output_std[:columns] + model.output_mean[:columns]
+        row = errors(prediction, sample.target, sample.areas)
+        rows.append(row | {"objective": loss_of(loss, out, sample.target, model, [len(out)]).item()})
     return {name: [row[name] for row in rows] for name in LONG_NAMES}
 
 
 @torch.no_grad()
-def predict(model, sample):
-    """The model's field on one sample, (P, K), in the field's units; full precision, with the sample's own tree."""
+def forward(model, sample):
+    """The model's outputs on one sample, (P, out_features), normalised; full precision, with the sample's own tree."""
     training = model.training
     model.eval()
-    values = model.predict(sample.positions, sample.features, tree=sample.tree)
+    out = model(sample.positions, sample.features, None, sample.tree, **extra_inputs(model, sample))
     model.train(training)
-    return values.view(sample.target.shape)
+    return out
 
 
 def errors(prediction, target, areas):
@@ -99,9 +107,10 @@ def metrics_dataset(measured, cars, model, config, device):
     dataset = xr.Dataset(coords={"sample": [car.name for car in cars]}, attrs=provenance(model, config.seed, device))
     dataset.attrs["target"] = config.target
     for name, values in measured.items():
-        attrs = {"long_name": LONG_NAMES[name], "units": units[name]}
+        long_name = LOSSES[config.loss] if name == "objective" else LONG_NAMES[name]
+        attrs = {"long_name": long_name, "units": units[name]}
         dataset[name] = ("sample", np.asarray(values), attrs)
-        attrs = {**attrs, "long_name": f"mean over the cars of: {LONG_NAMES[name]}"}
+        attrs = {**attrs, "long_name": f"mean over the cars of: {long_name}"}
         dataset[f"mean_{name}"] = ((), np.mean(values), attrs)
     return dataset
 
@@ -113,7 +122,7 @@ def error_units(cars, target):
         raise BsavizError(f"the cars give {target!r} in several units: {', '.join(sorted(units))}; convert them to one")
     unit = units.pop() if units else "1"
     squared = unit if unit == "1" else f"{unit}^2" if unit.isalnum() else f"({unit})^2"
-    return {"mse": squared, "relative_l2": "1", "relative_l2_area": "1", "mae_area": unit}
+    return {"mse": squared, "relative_l2": "1", "relative_l2_area": "1", "mae_area": unit, "objective": "1"}
 
 
 def provenance(model, seed, device):
