@@ -1,17 +1,13 @@
-"""Where reference pictures lie, a file-size limit that stands in for a full disk, and a browser."""
+"""Where reference pictures lie, and a file-size limit that stands in for a full disk."""
 
 import os
 import resource
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import bsaviz._accessors  # noqa: F401  (registers dataset.bsa)
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SOFTWARE_WEBGL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def pytest_configure(config):
@@ -41,14 +37,3 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_WEBGL)
-        yield running
-        running.close()

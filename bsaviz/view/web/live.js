@@ -13,7 +13,6 @@ class LiveView {
     const { width, height } = model.get("settings");
     this.root = make("div", element);
     this.root.className = "bsaviz-live";
-    this.root.dataset.lmSuppressShortcuts = "true"; // Lab's own keys would act on the notebook's cells
     Object.assign(this.root.style, { height: `${height}px`, width: width ? `${width}px` : "100%" });
     this.problem = make("p", this.root);
     this.problem.setAttribute("role", "alert");
@@ -69,6 +68,7 @@ class LiveView {
   lost() {
     if (this.freed) return;
     this.renderer = null;
+    this.orbit.free();
     this.say("The browser took this view's graphics memory for others. ");
     const again = make("button", this.problem, "Draw it again");
     again.type = "button";
@@ -268,6 +268,7 @@ class LiveView {
   free() {
     this.freed = true;
     this.resized.disconnect();
+    if (this.orbit) this.orbit.free();
     if (this.renderer) this.renderer.free();
     this.renderer = null;
   }

@@ -4,7 +4,8 @@ class Orbit {
   // cloud (3P) positions; angle: vertical opening in degrees; changed: called after every move of mouse, finger or key.
   // courteous: the wheel zooms only once the view has been clicked, and a double click is two picks, not a reset.
   constructor(element, cloud, angle, changed, { courteous = false } = {}) {
-    Object.assign(this, { changed, half: Math.tan((angle * Math.PI) / 360), aspect: 1.6, moved: false, fingers: new Map() });
+    Object.assign(this, { changed, half: Math.tan((angle * Math.PI) / 360), aspect: 1.6, moved: false });
+    Object.assign(this, { fingers: new Map(), ended: new AbortController() });
     this.setCloud(cloud);
     this.listen(element, courteous);
   }
@@ -160,14 +161,24 @@ class Orbit {
     }, { passive: false });
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     if (!courteous) element.addEventListener("dblclick", () => this.reset());
-    const keys = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
-    element.addEventListener("keydown", (event) => {
-      if (keys[event.key]) this.turn(...keys[event.key]);
-      else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 0.9 : 1.1);
-      else if (event.key === "Home" || event.key === "r") this.reset();
-      else return;
-      event.preventDefault();
-    });
+    // From the window, before Lab's own shortcuts, which would act on the notebook's cells.
+    const pressed = (event) => event.composedPath()[0] === element && this.key(event);
+    window.addEventListener("keydown", pressed, { capture: true, signal: this.ended.signal });
+  }
+
+  key(event) {
+    const turns = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (turns[event.key]) this.turn(...turns[event.key]);
+    else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 0.9 : 1.1);
+    else if (event.key === "Home" || event.key === "r") this.reset();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  free() {
+    this.ended.abort();
   }
 }
 
