@@ -113,6 +113,10 @@ def check_settings(config, settings):
     known = [field.name for field in fields(config)]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        kind = config.__name__.removesuffix("Config")
-        article = "an" if kind[0] in "AEIOU" else "a"
-        raise BsavizError(f"unknown setting {', '.join(unknown)} of {article} {kind}; there are {', '.join(known)}")
+        kind = with_article(config.__name__.removesuffix("Config"))
+        raise BsavizError(f"unknown setting {', '.join(unknown)} of {kind}; there are {', '.join(known)}")
+
+
+def with_article(name):
+    """``"a Transformer"``, ``"an Erwin"``."""
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"

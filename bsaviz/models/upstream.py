@@ -15,7 +15,7 @@ import torch
 
 from bsaviz._checks import BsavizError
 from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention
-from bsaviz.models.config import TransformerConfig, check_settings
+from bsaviz.models.config import TransformerConfig, check_settings, with_article
 from bsaviz.models.erwin import Erwin
 from bsaviz.models.erwin_config import ErwinConfig
 from bsaviz.models.layer import attention
@@ -219,8 +219,9 @@ def load_weights(module, weights, names):
         if found
     ]
     if problems:
+        kind = with_article(type(module).__name__)
         raise BsavizError(
-            f"the weights do not fit a {type(module).__name__} of this configuration; {'; '.join(problems)}. "
+            f"the weights do not fit {kind} of this configuration; {'; '.join(problems)}. "
             "Give the configuration they were trained with"
         )
     module.load_state_dict(converted)
@@ -269,8 +270,7 @@ def _unused(name, module):
 
 def _overridden(config, settings, kind):
     if not isinstance(config, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        came = type(config).__name__
-        raise BsavizError(f"config must be {article} {kind.__name__}, got {came}; give settings by name")
+        wanted, came = with_article(kind.__name__), type(config).__name__
+        raise BsavizError(f"config must be {wanted}, got {came}; give settings by name")
     check_settings(kind, settings)
     return replace(config, **settings)

@@ -77,9 +77,7 @@ def infer_erwin(weights, **settings):
         dims=dims,
         enc_depths=_depths(shapes, levels),
         enc_num_heads=_heads(shapes, levels),
-        strides=tuple(
-            _shape(shapes, f"{name}.pool.proj.weight")[1] // (dim + space) for name, dim in zip(levels[:-1], dims)
-        ),
+        strides=settings.get("strides") or _strides(shapes, levels[:-1], dims, space),
         dec_depths=_depths(shapes, back) or (1,) * encoder,
         dec_num_heads=_heads(shapes, back) or (1,) * encoder,
         decode=decoder > 0 or encoder == 0,
@@ -159,6 +157,11 @@ def _depths(shapes, stages):
 
 def _heads(shapes, stages):
     return tuple(_shape(shapes, f"{stage}.blocks.0.BMSA.sigma_att")[1] for stage in stages)
+
+
+def _strides(shapes, stages, dims, space):
+    widths = [_shape(shapes, f"{stage}.pool.proj.weight")[1] for stage in stages]
+    return tuple(width // (dim + space) for width, dim in zip(widths, dims))
 
 
 def _shape(shapes, name):
