@@ -51,10 +51,8 @@ def settings_of(model, sites):
     branches = {branch for site in sites for branch in site.attention.branches}
     used = {name for site in sites for name in site.attention.trace_parameters()}
     used |= {"top_k"} if "selection" in branches else set()
-    there = {field.name for field in fields(config) if isinstance(getattr(config, field.name), int)}
-    return {
-        name: Setting(name, getattr(config, name), _why_fixed(config, name)) for name in NAMES if name in used & there
-    }
+    found = {name: _value(config, name) for name in NAMES if name in used}
+    return {name: Setting(name, value, _why_fixed(config, name)) for name, value in found.items() if value}
 
 
 def with_settings(model, changes):
@@ -77,20 +75,39 @@ def with_settings(model, changes):
     BsavizError
         For sizes that do not fit each other, and for one that shapes a weight.
     """
+    config = model.config
     for name, value in changes.items():
-        there, reason = getattr(model.config, name), _why_fixed(model.config, name)
+        there, reason = _value(config, name), _why_fixed(config, name)
         if value != there and reason:
             raise BsavizError(f"the {NAMES[name]} cannot change from {there} to {value} with these weights: {reason}")
-    if getattr(model.config, "coarse_scores", False) and "block_size" in changes:
+    if getattr(config, "coarse_scores", False) and "block_size" in changes:
         changes = changes | {"group_size": changes["block_size"]}
-    config = replace(model.config, **changes)
+    config = replace(config, **dict(_field(config, name, value) for name, value in changes.items()))
     with torch.device("meta"):
         other = type(model)(config)
     other.load_state_dict(model.state_dict(), assign=True)
     return other.eval()
 
 
+def _holds(config, name):
+    return name in {field.name for field in fields(config)}
+
+
+def _value(config, name):
+    """The size in a configuration, the finest level's where levels have their own; None where it has none."""
+    if _holds(config, name):
+        return getattr(config, name)
+    return getattr(config, name + "s")[0] if _holds(config, name + "s") else None
+
+
+def _field(config, name, value):
+    """Name and value of the field that holds a size: levels of equal size stay equal."""
+    return (name, value) if _holds(config, name) else (name + "s", (value,) * len(getattr(config, name + "s")))
+
+
 def _why_fixed(config, name):
+    if not _holds(config, name) and len(set(getattr(config, name + "s", ()))) > 1:
+        return "the levels of this model have balls of different sizes"
     if name == "block_size" and getattr(config, "pooling", "mean") == "mlp":
         return f"the perceptron that pools a block has weights for exactly {config.block_size} points"
     if name == "group_size" and not getattr(config, "group_selection", True):

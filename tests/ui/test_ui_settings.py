@@ -5,6 +5,7 @@ import torch
 from ui_cases import tiny_car, tiny_model
 
 from bsaviz._checks import BsavizError
+from bsaviz.models import build
 from bsaviz.ui.settings import settings_of, with_settings
 
 
@@ -53,6 +54,17 @@ def test_other_sizes_share_the_weights_and_predict_as_a_model_built_so():
         assert not torch.allclose(other(points), model(points))
     theirs = dict(other.named_parameters())
     assert all(theirs[name].data_ptr() == own.data_ptr() for name, own in model.named_parameters())
+
+
+def test_levels_of_equal_balls_change_together():
+    def erwin(balls):
+        return build("erwin", "tiny", ball_sizes=balls)
+
+    levels = len(build("erwin", "tiny").config.ball_sizes)
+    model = erwin((32,) * levels)
+    assert [(s.name, s.value, s.fixed) for s in settings(model).values()] == [("ball_size", 32, "")]
+    assert with_settings(model, {"ball_size": 16}).config.ball_sizes == (16,) * levels
+    assert "different sizes" in settings(erwin((32,) + (16,) * (levels - 1)))["ball_size"].fixed
 
 
 def test_sizes_that_do_not_fit_each_other_are_refused():

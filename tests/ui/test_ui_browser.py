@@ -1,0 +1,117 @@
+"""The explorers in a real JupyterLab: opened, dragged, picked; the picture changes and comes back."""
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
+
+SMALL_CAR = "import bsaviz, bsaviz.ui\ncar = bsaviz.load_car('generated:48').subsample(800)"
+
+
+@pytest.fixture
+def opened(lab, browser):
+    """Opens an explorer made by a line of code: its notebook, and the place of its picture."""
+    notebooks = []
+
+    def open_one(call):
+        notebook = lab.open(browser, [SMALL_CAR, f"explorer = bsaviz.ui.{call}\nexplorer"])
+        notebooks.append(notebook)
+        notebook.run_all()
+        view = notebook.page.locator(".bsaviz-live").first
+        view.wait_for(timeout=30_000)
+        return notebook, view
+
+    yield open_one
+    for notebook in notebooks:
+        notebook.__exit__()
+
+
+def drag(notebook, label, steps):
+    """Move a slider by so many steps with the arrow keys, as fast as keys are pressed."""
+    handle = notebook.page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
+    handle.focus()
+    for _ in range(abs(steps)):
+        notebook.page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
+
+
+def differs(before, after):
+    """Share of the pixels that changed visibly."""
+    return float((np.abs(before.astype(int) - after).max(2) > 24).mean())
+
+
+def settled(notebook):
+    notebook.until("explorer._latest._working", False)
+
+
+def click_on_car(notebook, view, panel, panels):
+    box = view.bounding_box()
+    notebook.page.mouse.click(box["x"] + box["width"] * (panel + 0.45) / panels, box["y"] + box["height"] * 0.5)
+
+
+def test_ball_tree_explorer(opened):
+    notebook, view = opened("BallTreeExplorer(car)")
+    first = notebook.look(view, settle=1500)
+    drag(notebook, "Ball size", -2)
+    notebook.until("explorer.ball_size.value", 32)
+    settled(notebook)
+    smaller = notebook.look(view)
+    assert differs(first, smaller) > 0.05
+    drag(notebook, "Ball size", 2)
+    notebook.until("explorer.ball_size.value", 128)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    click_on_car(notebook, view, panel=0, panels=2)
+    notebook.until("explorer.point is not None", True)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) > 0.005, "the picked point's node is marked"
+    drag(notebook, "Ball size", 9)
+    settled(notebook)
+    alert = notebook.page.locator('[role="alert"].bsaviz-problem')
+    alert.wait_for()
+    assert "larger than this cloud of 800" in alert.inner_text()
+    drag(notebook, "Ball size", -9)
+    alert.wait_for(state="detached")
+    assert notebook.problems == []
+
+
+def test_receptive_field_explorer(opened):
+    notebook, view = opened("ReceptiveFieldExplorer(car=car)")
+    first = notebook.look(view, settle=1500)
+    query = notebook.value("explorer.query.value")
+    drag(notebook, "Query", 20)
+    notebook.until("explorer.query.value", query + 20)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) > 0.005
+    told = notebook.page.locator(".bsaviz-table").inner_text()
+    points = notebook.value("explorer.readings['ball'].points")
+    assert f"{points}" in told, "the numbers end on the last value"
+    drag(notebook, "Query", -20)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    drag(notebook, "Top-k", 6)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) > 0.002, "more blocks are selected"
+    drag(notebook, "Top-k", -6)
+    settled(notebook)
+    click_on_car(notebook, view, panel=1, panels=3)
+    notebook.until(f"explorer.query.value != {query}", True)
+    notebook.page.get_by_label("Branch").select_option("selection")
+    notebook.page.locator(".bsaviz-title", has_text="Ball").wait_for(state="detached")
+    assert notebook.page.locator(".bsaviz-title").all_inner_texts() == ["Selection, layer 0"]
+    assert notebook.problems == []
+
+
+def test_gate_explorer(opened):
+    notebook, view = opened("GateExplorer(car=car)")
+    first = notebook.look(view, settle=1500)
+    drag(notebook, "Layer", 5)
+    notebook.until("explorer.layer.value", 5)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) > 0.02
+    assert "Layer 5" in notebook.page.locator("svg[role=img]").first.text_content()
+    drag(notebook, "Layer", -5)
+    settled(notebook)
+    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    click_on_car(notebook, view, panel=0, panels=3)
+    notebook.until("explorer.point is not None", True)
+    assert notebook.problems == []
