@@ -65,10 +65,11 @@ def read(root, part, count=None, attrs=None):
     if not paths:
         raise BsavizError(f"{root} has no file halos*{part}*.tfrecord; copy or download the whole set")
     wanted = SIZES[part] if count is None else count
+    prefix = "generated-" if attrs and attrs.get("generated") else ""
     samples = []
     for path in paths:
         for start, length in record_places(path)[: wanted - len(samples)]:
-            samples.append(_sample(path, int(start), int(length), f"{part}:{len(samples)}", attrs))
+            samples.append(_sample(path, int(start), int(length), f"{prefix}halos-{part}:{len(samples)}", attrs))
         if len(samples) >= wanted:
             break
     if count is not None and len(samples) < count:
@@ -87,7 +88,7 @@ def _sample(path, start, length, name, attrs):
         fields["mass"] = record["M200c"]
     parameters = {name: float(record[name]) for name in PARAMETERS if name in record}
     return Sample(
-        name=f"halos-{name}",
+        name=name,
         positions=(columns[:, :3] - POSITION_MEAN) / POSITION_STD,
         fields=fields,
         target_name="velocity",

@@ -69,9 +69,11 @@ def read(root, num_train=None, num_test=None, attrs=None):
             "for. Ask for at least one of each and for no more than there are"
         )
 
+    prefix = "generated-" if attrs and attrs.get("generated") else ""
+
     def sample(index):
         return Sample(
-            name=f"elasticity:{index}",
+            name=f"{prefix}elasticity:{index}",
             positions=points[..., index],
             fields={"stress": stress[:, index]},
             target_name="stress",

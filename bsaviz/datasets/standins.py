@@ -19,7 +19,7 @@ from bsaviz.physics.halos import LinearField, find_halos
 from bsaviz.physics.plane_stress import plane_stress, plate_with_hole
 from bsaviz.physics.polymers import langevin, random_chains
 
-SIZES = {"elasticity": (40, 8), "md": (256, 64), "cosmology": (12, 4)}  # samples to train and to test on
+SIZES = {"elasticity": (40, 8), "md": (256, 64), "cosmology": (8, 3)}  # samples to train and to test on
 WHAT = {
     "elasticity": "generated stand-in: linear plane-stress elasticity round a random hole, by finite elements",
     "md": "generated stand-in: bead-spring polymers by Langevin dynamics",
@@ -36,7 +36,7 @@ _TRACTION = 100.0
 _CHAINS, _UNITS, _FRAMES, _INTERVAL, _WARMUP = {"train": 6, "val": 1, "test": 2}, 64, 76, 2.0, 20.0
 # Cosmology: parameters over the ranges of the Quijote simulations.
 _RANGES = {"Omega_m": (0.1, 0.5), "Omega_b": (0.03, 0.07), "h": (0.5, 0.9), "n_s": (0.8, 1.2), "sigma_8": (0.6, 1.0)}
-_HALOS, _CELLS = 5000, 160
+_HALOS, _CELLS = 5000, 128
 
 
 def stand_in(name, num_train=None, num_test=None, seed=0, progress=True):

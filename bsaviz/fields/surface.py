@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bsaviz._checks import BsavizError
-from bsaviz.datasets import Car
+from bsaviz.datasets import Car, Sample
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def as_surface(car, model):
     BsavizError
         For anything else, points that are not finite, and points of another dimension than the model's.
     """
-    surface = car if isinstance(car, Car) else _cloud(car)
+    surface = car if isinstance(car, Car | Sample) else _cloud(car)
     dims = model.config.spatial_dims
     if surface.positions.shape[1] != dims:
         raise BsavizError(
@@ -65,6 +65,8 @@ def _cloud(points):
 def point_features(features, surface, model):
     """Features (P, in_features) for the model, from an array or from names of the car's fields; None for none."""
     wanted = model.config.in_features
+    if features is None and wanted:
+        features = getattr(surface, "feature_names", ()) or None
     if features is None:
         if wanted:
             there = ", ".join(sorted(surface.fields)) or "none"

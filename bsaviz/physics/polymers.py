@@ -12,6 +12,7 @@ STIFFNESS = 30.0  # of a bond, in units of the repulsion over the diameter squar
 STRETCH = 1.5  # longest bond, in diameters
 _SKIN = 0.5  # how much farther than the cut-off neighbours are listed
 _APART = 1e5  # distance between the frames of different chains while neighbours are looked up
+_BROKE = "a bond of the polymer broke; take a shorter step (0.005, say)"
 _STRONGEST = 100.0  # force at which overlaps of the first conformation are pushed apart
 
 
@@ -152,6 +153,8 @@ class _Forces:
 
     def __call__(self, x, strongest=None):
         """(N, 3); with `strongest` no pair pushes or pulls harder, so that overlaps cannot explode."""
+        if not np.abs(x).max() < _APART / 4:
+            raise BsavizError(_BROKE)
         if self.listed_at is None or np.abs(x - self.listed_at).max() > _SKIN / 4:
             self._list_neighbours(x)
         total = 0.0
@@ -183,7 +186,7 @@ def _bond_pull(squared, soft):
     """FENE force over distance at squared distances in diameters."""
     left = 1 - squared / STRETCH**2
     if not soft and (left <= 0).any():
-        raise BsavizError("a bond of the polymer broke; take a shorter step (0.005, say)")
+        raise BsavizError(_BROKE)
     return -STIFFNESS / np.maximum(left, 1e-2)
 
 

@@ -32,7 +32,7 @@ print([name for name in ("pyvista", "vtkmodules", "trimesh", "skimage", "pooch",
 
 
 def test_an_unknown_name_of_the_package_lists_the_known():
-    with pytest.raises(AttributeError, match="has no attribute 'load_cat'; it offers Car, load_car"):
+    with pytest.raises(AttributeError, match="has no attribute 'load_cat'; it offers Car, Sample, load_car"):
         bsaviz.datasets.load_cat  # noqa: B018
     assert "load_car" in dir(bsaviz.datasets)
 
