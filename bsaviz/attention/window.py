@@ -29,15 +29,15 @@ def sliding_window(q, k, v, mask=None, *, window):
     n = q.shape[2]
     run = min(max(window // 2, 1), n)
     runs = -(-n // run)
-    before = window // 2
-    width = run + window - 1
+    before, after = min(window // 2, n - 1), min((window - 1) // 2, n - 1)
+    width = run + before + after
     pad = lambda x, left, total, value=0: F.pad(x, (0, 0, left, total - left - x.shape[2]), value=value)
     queries = pad(q, 0, runs * run).unflatten(2, (runs, run)).transpose(1, 2)
-    padded = before + runs * run + window
+    padded = before + runs * run + after
     keys, values = (pad(x, before, padded).unfold(2, width, run)[:, :, :runs].permute(0, 2, 1, 4, 3) for x in (k, v))
-    # key c of a run is slot c - before of the run's first: a query at r reads c from r to r + window - 1
+    # key c of a run is slot c - before of the run's first: a query at r reads c from r to r + before + after
     offset = torch.arange(width, device=q.device) - torch.arange(run, device=q.device)[:, None]
-    near = (offset >= 0) & (offset < window)
+    near = (offset >= 0) & (offset <= before + after)
     real = q.new_ones(1, n, dtype=torch.bool) if mask is None else mask
     readable = F.pad(real, (before, padded - before - n)).unfold(1, width, run)[:, :runs]
     allowed = near & readable[:, :, None, None]

@@ -4,6 +4,8 @@ from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
 from bsaviz.models.erwin import Erwin
 from bsaviz.models.erwin_config import ErwinConfig
+from bsaviz.models.erwin_nsa import ErwinNSA
+from bsaviz.models.erwin_nsa_config import ErwinNSAConfig
 from bsaviz.models.golden import GoldenReport, GoldenRow, check_golden
 from bsaviz.models.registry import FAMILIES, PRESETS, VARIANTS, build, configure, presets, rebuild
 from bsaviz.models.sites import AttentionSite
@@ -17,6 +19,8 @@ __all__ = [
     "AttentionSite",
     "Erwin",
     "ErwinConfig",
+    "ErwinNSA",
+    "ErwinNSAConfig",
     "GoldenReport",
     "GoldenRow",
     "PointModel",

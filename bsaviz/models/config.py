@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 from math import isfinite
 
 from bsaviz._checks import BsavizError
-from bsaviz.attention.bsa import check_variant
+from bsaviz.attention.bsa import check_selection, check_variant
+from bsaviz.trees import ORDERINGS
 
-ATTENTIONS = ("bsa", "full", "ball")
+ATTENTIONS = ("bsa", "full", "ball", "nsa")
 POSITION_SCALINGS = ("length", "none")
 
 
@@ -16,7 +17,7 @@ class TransformerConfig:
 
     Attributes
     ----------
-    attention : {"bsa", "full", "ball"}
+    attention : {"bsa", "full", "ball", "nsa"}
     dim, depth, num_heads : int
         Channels C, layers, heads; `dim` is a multiple of `num_heads`.
     ball_size, block_size, group_size, top_k : int
@@ -25,6 +26,14 @@ class TransformerConfig:
     group_compression, coarse_scores, group_selection, mask_own_ball : bool
     gate : {"token", "static"}
         See :class:`~bsaviz.attention.BallSparseAttention`.
+    selection : {"scores", "random", "nearest"}
+        How BSA chooses blocks: learnt, or one of two baselines that learn nothing.
+    selection_seed : int
+        Of the random choice; each layer has a choice of its own.
+    window : int
+        Slots of NSA's sliding window; it has no balls, and `ball_size` is only what its slots are padded to.
+    ordering : {"balltree", "morton", "hilbert", "kmeans", "graph"}
+        What puts the points in order, see :func:`bsaviz.trees.order_points`.
     in_features : int
         Features of a point besides its position; 0 for none.
     out_features : int
@@ -36,7 +45,8 @@ class TransformerConfig:
     residual_every : int
         Layers spanned by an extra residual.
     rotation_angle : float or None
-        Degrees by which the tree of odd layers is rotated; None or 0: one tree for all.
+        Degrees by which the tree of odd layers is rotated; None or 0: one tree for all. With another ordering, any
+        angle gives odd layers its second order.
     spatial_dims : int
         2 or 3.
     position_scaling : {"length", "none"}
@@ -61,6 +71,10 @@ class TransformerConfig:
     group_selection: bool = True
     mask_own_ball: bool = True
     gate: str = "token"
+    selection: str = "scores"
+    selection_seed: int = 0
+    window: int = 256
+    ordering: str = "balltree"
     in_features: int = 0
     out_features: int = 1
     fourier_features: int = 64
@@ -73,14 +87,16 @@ class TransformerConfig:
 
     def __post_init__(self):
         choices = {"attention": ATTENTIONS, "position_scaling": POSITION_SCALINGS, "spatial_dims": (2, 3)}
+        choices["ordering"] = ORDERINGS
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise BsavizError(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        for name in ("dim", "depth", "num_heads", "mlp_ratio", "residual_every"):
+        for name in ("dim", "depth", "num_heads", "mlp_ratio", "residual_every", "window"):
             self._check_count(name, least=1)
         for name in ("in_features", "out_features", "fourier_features"):
             self._check_count(name, least=0)
         check_variant(self.pooling, self.gate, self.ball_size, self.block_size, self.group_size, self.top_k)
+        check_selection(self.selection, self.selection_seed, self.coarse_scores)
         if self.dim % self.num_heads:
             raise BsavizError(f"dim must be a multiple of num_heads, got dim={self.dim} and num_heads={self.num_heads}")
         if self.fourier_features % 2:

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention, ProbePoint
+from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention, NativeSparseAttention, ProbePoint
 from bsaviz.attention.linear import Linear
 
 
@@ -43,15 +43,20 @@ class Layer(nn.Module):
         return self.output(x + self.mlp(self.norm2(x)))
 
 
-def attention(config):
-    """The attention module that a configuration asks for."""
+def attention(config, layer=0):
+    """The attention module that a configuration asks for, of the layer with this number."""
     if config.attention == "full":
         return FullAttention(config.dim, config.num_heads)
+    if config.attention == "nsa":
+        return NativeSparseAttention(
+            config.dim, config.num_heads, config.block_size, config.top_k, config.window,
+            group_size=config.group_size if config.group_selection else 1, pooling=config.pooling,
+        )  # fmt: skip
     shared = dict(spatial_dims=config.spatial_dims, train_slope=not config.published)
     if config.attention == "ball":
         return BallAttention(config.dim, config.num_heads, config.ball_size, **shared)
-    variant = ("pooling", "group_compression", "coarse_scores", "group_selection", "mask_own_ball", "gate")
+    variant = ("pooling", "group_compression", "coarse_scores", "group_selection", "mask_own_ball", "gate", "selection")
     return BallSparseAttention(
         config.dim, config.num_heads, config.ball_size, config.block_size, config.group_size, config.top_k,
-        **{name: getattr(config, name) for name in variant}, **shared,
+        **{name: getattr(config, name) for name in variant}, **shared, seed=config.selection_seed + layer,
     )  # fmt: skip

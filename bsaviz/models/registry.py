@@ -6,13 +6,15 @@ from bsaviz._checks import BsavizError
 from bsaviz.models.config import TransformerConfig, check_settings
 from bsaviz.models.erwin import Erwin
 from bsaviz.models.erwin_config import ErwinConfig
+from bsaviz.models.erwin_nsa import ErwinNSA
+from bsaviz.models.erwin_nsa_config import ERWIN_NSA_PRESETS, ErwinNSAConfig
 from bsaviz.models.erwin_presets import ERWIN_PRESETS
 from bsaviz.models.transformer import Transformer
 
 PRESETS = {
     "published": dict(dim=64, depth=18, num_heads=8, ball_size=256),
-    "small": dict(dim=64, depth=6, num_heads=4, ball_size=128),
-    "tiny": dict(dim=32, depth=4, num_heads=2, ball_size=64, fourier_features=32),
+    "small": dict(dim=64, depth=6, num_heads=4, ball_size=128, window=128),
+    "tiny": dict(dim=32, depth=4, num_heads=2, ball_size=64, window=64, fourier_features=32),
 }
 
 
@@ -43,7 +45,11 @@ class Variant(NamedTuple):
 
 FAMILIES = {
     family.model.__name__: family
-    for family in (Family(Transformer, TransformerConfig, PRESETS), Family(Erwin, ErwinConfig, ERWIN_PRESETS))
+    for family in (
+        Family(Transformer, TransformerConfig, PRESETS),
+        Family(Erwin, ErwinConfig, ERWIN_PRESETS),
+        Family(ErwinNSA, ErwinNSAConfig, ERWIN_NSA_PRESETS),
+    )
 }
 
 VARIANTS = {
@@ -54,7 +60,15 @@ VARIANTS = {
         ("bsa-no-group-selection", "Transformer", dict(attention="bsa", group_selection=False)),
         ("full", "Transformer", dict(attention="full")),
         ("ball", "Transformer", dict(attention="ball")),
+        ("bsa-random", "Transformer", dict(attention="bsa", selection="random")),
+        ("bsa-nearest", "Transformer", dict(attention="bsa", selection="nearest")),
+        ("bsa-morton", "Transformer", dict(attention="bsa", ordering="morton")),
+        ("bsa-hilbert", "Transformer", dict(attention="bsa", ordering="hilbert")),
+        ("bsa-kmeans", "Transformer", dict(attention="bsa", ordering="kmeans")),
+        ("bsa-graph", "Transformer", dict(attention="bsa", ordering="graph")),
+        ("nsa", "Transformer", dict(attention="nsa", group_selection=False)),
         ("erwin", "Erwin", {}),
+        ("erwin-nsa", "ErwinNSA", {}),
     )
 }
 
@@ -71,12 +85,22 @@ def configure(name, preset="small", **overrides):
         ``"bsa-no-group-selection"`` every query selects for itself
         ``"full"``                   every point reads every point
         ``"ball"``                   every point reads its ball
+        ``"bsa-random"``             blocks chosen at random, once for all (as in BigBird)
+        ``"bsa-nearest"``            the nearest blocks in place of those of highest score
+        ``"bsa-morton"``             points in order along the Morton curve, in place of a ball tree
+        ``"bsa-hilbert"``            points in order along the Hilbert curve
+        ``"bsa-kmeans"``             balls that are clusters of balanced bisecting k-means
+        ``"bsa-graph"``              balls that are cut along the bonds of a graph
+        ``"nsa"``                    Native Sparse Attention: compression, selection, sliding window
         ``"erwin"``                  a U-Net over the levels of the tree, every slot reads its ball
+        ``"erwin-nsa"``              Erwin with Native Sparse Attention in place of the U-Net
         ============================ ================================================================
     preset : str
         One of :func:`presets`. Of a Transformer: ``"published"``: 18 layers of 64 channels and 8 heads, balls of 256
         (add ``published=True, position_scaling="none"`` for the published code's behaviour too); ``"small"``: 6 layers,
-        4 heads, balls of 128; ``"tiny"``: 4 layers of 32 channels, 2 heads, balls of 64.
+        4 heads, balls of 128; ``"tiny"``: 4 layers of 32 channels, 2 heads, balls of 64. Of Erwin and Erwin-NSA also
+        the published ones by task, as ``"shapenet"``, ``"cosmology"``, ``"md"`` (Erwin's in three sizes, as
+        ``"cosmology-small"``).
     **overrides
         Fields of the model's configuration.
 

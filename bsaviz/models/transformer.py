@@ -1,4 +1,4 @@
-"""A transformer over point clouds, with full, ball or ball sparse attention."""
+"""A transformer over point clouds, with full, ball, ball sparse or native sparse attention."""
 
 import torch
 from torch import nn
@@ -11,14 +11,15 @@ from bsaviz.models.encoding import FourierEncoding, scaled_to_length
 from bsaviz.models.layer import Layer, attention
 from bsaviz.models.order import SlotOrder
 from bsaviz.models.sites import AttentionSite, check_one_sample
-from bsaviz.trees import BallTree
+from bsaviz.trees import BallTree, order_points
 
 
 class Transformer(PointModel):
     """Predicts numbers for every point of a cloud (BSA, arXiv 2506.12541, section 4).
 
     Positions are encoded, embedded, put in the leaf order of a ball tree, sent through the layers (odd ones in the
-    order of a rotated tree), put back in input order and read by the head.
+    order of a rotated tree), put back in input order and read by the head. Another ordering may take the tree's place,
+    see :func:`bsaviz.trees.order_points`.
 
     Probe points: ``embed`` (B, N, C) in leaf order, and those of :class:`~bsaviz.models.layer.Layer` and of the
     attention, as ``layers.0.input``, ``layers.0.attn.q``, ... A layer's are in the leaf order of its own tree.
@@ -36,7 +37,7 @@ class Transformer(PointModel):
         self.encoding = FourierEncoding(config.spatial_dims, encoded) if encoded else None
         self.embedding = Linear(encoded + config.in_features, config.dim)
         self.embed = ProbePoint()
-        self.layers = nn.ModuleList(Layer(attention(config), config.mlp_ratio) for _ in range(config.depth))
+        self.layers = nn.ModuleList(Layer(attention(config, i), config.mlp_ratio) for i in range(config.depth))
         dim, width = config.dim, config.out_features
         self.head = nn.Sequential(Linear(dim, dim), nn.GELU(), Linear(dim, width)) if width else None
 
@@ -108,22 +109,25 @@ class Transformer(PointModel):
         return x if self.head is None else self.head(x)
 
     @torch.no_grad()
-    def tree(self, positions, batch=None):
-        """The tree that :meth:`forward` builds for these points.
+    def tree(self, positions, batch=None, edges=None):
+        """The tree, or other ordering, that :meth:`forward` makes for these points.
 
-        Full attention reads every point alike: its leaves are padded only to the largest sample of a batch.
+        Full attention reads every point alike: its leaves are padded only to the largest sample of a batch. `edges`
+        (2, E) are read by ``ordering="graph"``; by default it takes each point's nearest.
         """
         config = self.config
         if config.attention == "full" and not config.published:
             return BallTree.build(positions, batch, ball_size=1, block_size=1)
-        return BallTree.build(
+        return order_points(
             positions,
             batch,
+            ordering=config.ordering,
             ball_size=config.ball_size,
             block_size=config.block_size,
             rotation_angle=config.rotation_angle if config.rotates else None,
             padding="power_of_two" if config.published else "multiple",
             rotate_to="ball" if config.published else "block",
+            edges=edges if config.ordering == "graph" else None,
         )
 
     def attention_sites(self, tree):

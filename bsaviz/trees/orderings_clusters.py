@@ -72,8 +72,8 @@ def kmeans_order(positions, layout, second=False):
 def graph_order(positions, edges, layout):
     """Leaf order (P,) of recursive cuts of a graph by the distance along its edges.
 
-    Of each connected part of a node the two ends are found, as the point farthest from any, and the one farthest from
-    that; its points are lined up by the difference of their distances to the two. Parts that no edge connects follow
+    Of each connected part of a node the two ends are found, as the point farthest from the one of largest first
+    coordinate, and the one farthest from that; its points are lined up by the difference of their distances to the two. Parts that no edge connects follow
     each other along the node's widest axis.
 
     Parameters
@@ -96,10 +96,8 @@ def graph_order(positions, edges, layout):
         tails, heads, lengths = tails[inside], heads[inside], lengths[inside]
         graph = coo_matrix((lengths, (tails, heads)), shape=(len(points),) * 2).tocsr()
         parts, part = connected_components(graph, directed=False)
-        any_point = np.zeros(parts, dtype=np.int64)
-        any_point[part[::-1]] = np.arange(len(points))[::-1]
         away = lambda sources: dijkstra(graph, directed=False, indices=sources, min_only=True)
-        one_end = _farthest(away(any_point), part)
+        one_end = _farthest(away(_farthest(positions[:, 0], part)), part)
         from_one_end = away(one_end)
         across = from_one_end - away(_farthest(from_one_end, part))
         beside = _along_widest(positions, points, node, part, parts)

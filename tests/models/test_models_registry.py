@@ -20,9 +20,9 @@ def test_every_name_has_the_common_presets(name):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_transformer_has_every_preset(name, preset):
     config = configure(name, preset)
-    assert config.attention == {"full": "full", "ball": "ball"}.get(name, "bsa")
+    assert config.attention == {"full": "full", "ball": "ball", "nsa": "nsa"}.get(name, "bsa")
     assert config.group_compression == (name == "bsa-group-compression")
-    assert config.group_selection == (name != "bsa-no-group-selection")
+    assert config.group_selection == (name not in ("bsa-no-group-selection", "nsa"))
 
 
 def test_published_preset_is_the_papers():
@@ -44,7 +44,7 @@ def test_overrides_win():
         (lambda: build("pangolin"), "unknown model 'pangolin'; there are bsa, "),
         (lambda: build("bsa", "huge"), "unknown preset 'huge'; there are published, small, tiny"),
         (lambda: build("bsa", heads=2), "unknown setting heads of a Transformer; there are attention, dim"),
-        (lambda: TransformerConfig(attention="sparse"), "attention must be one of 'bsa', 'full', 'ball', got 'sparse'"),
+        (lambda: TransformerConfig(attention="sparse"), "attention must be one of 'bsa', 'full', 'ball', 'nsa', got"),
         (lambda: TransformerConfig(dim=65), "dim must be a multiple of num_heads, got dim=65 and num_heads=8"),
         (lambda: TransformerConfig(depth=0), "depth must be an integer of at least 1, got 0"),
         (lambda: TransformerConfig(dim=64.0), "dim must be an integer of at least 1, got 64.0"),
