@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from bsaviz._checks import BsavizError
 
 _PAIRS = 2**24  # distances held at once
+_ALL_PAIRS = 2**14  # points up to which a GPU takes all distances; beyond, their number grows faster than a tree's work
 
 
 @torch.no_grad()
@@ -29,18 +30,18 @@ def neighbour_graph(positions, batch=None, *, neighbours=8, radius=None):
     Returns
     -------
     Tensor (2, E) int64
-        Senders and receivers, on the device of the positions. A k-d tree finds them on the CPU; on other devices all
-        distances are taken, a part at a time.
+        Senders and receivers, by receiver, on the device of the positions. A k-d tree on the CPU finds them; on other
+        devices, for samples of up to 16 384 points, all distances are taken there instead, a part at a time.
     """
     if radius is not None and (not isfinite(radius) or radius <= 0):
         raise BsavizError(f"radius must be a finite length above 0, got {radius}; leave it out for nearest neighbours")
     if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
         raise BsavizError(f"neighbours must be an integer of at least 1, got {neighbours!r}")
     counts = [len(positions)] if batch is None else torch.bincount(batch).tolist()
-    find = _by_tree if positions.device.type == "cpu" else _by_distance
     edges, start = [], 0
     for points in positions.detach().split(counts):
-        edges.append(find(points, min(neighbours, len(points)), radius) + start)
+        find = _by_tree if positions.device.type == "cpu" or len(points) > _ALL_PAIRS else _by_distance
+        edges.append(find(points, min(neighbours, len(points)), radius).to(positions.device) + start)
         start += len(points)
     return torch.cat(edges, dim=1)
 
@@ -61,7 +62,7 @@ def check_edges(edges, num_points, batch=None):
 
 
 def _by_tree(points, neighbours, radius):
-    tree = cKDTree(points.double().numpy())
+    tree = cKDTree(points.double().cpu().numpy())
     if radius is None:
         nearest = tree.query(tree.data, k=[*range(1, neighbours + 1)])[1]
         receiver = np.repeat(np.arange(len(points)), neighbours)

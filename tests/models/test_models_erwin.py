@@ -188,6 +188,28 @@ def test_a_saved_model_answers_the_same(tmp_path):
     assert torch.equal(loaded(points.float()), model(points.float()))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_the_leaf_part_compiles_as_one_graph(training):
+    model, points = erwin()
+    model.train(training)
+    arguments = model.leaf_arguments(points, None, model.tree(points))
+    compiled = torch.compile(model.forward_leaves, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**arguments), model.forward_leaves(**arguments))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", [dict(ball_sizes=(32, 32, 32)), dict(radius=0.5)])
+def test_a_gpu_answers_the_same(settings):
+    model, points = erwin(**settings)
+    there = model.tree(points.cuda())
+    assert torch.equal(there.rotation.cpu(), model.tree(points).rotation)
+    here = model(points)
+    torch.testing.assert_close(model.cuda()(points.cuda(), tree=there).cpu(), here)
+    out = model.float()(points.float().cuda())
+    torch.testing.assert_close(out.double().cpu(), here, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -45,6 +45,20 @@ def test_sparse_attention_counts_its_branches():
     assert count_gflops(with_all, n) - count_gflops(ball, n) == pytest.approx(expected, rel=1e-6)
 
 
+def test_erwin_counts_its_messages_layers_and_levels():
+    """Two levels by hand: embedding, messages over 4 edges a point, layers, pooling, unpooling, head."""
+    n, f, fine, coarse, stride, m = 256, 8, 16, 24, 4, 32
+    model = build("erwin", "tiny", dims=(fine, coarse), ball_sizes=(m, m), strides=(stride,), enc_depths=(1, 2),
+                  enc_num_heads=(2, 2), dec_depths=(1,), dec_num_heads=(2,), mp_steps=1, neighbours=4,
+                  fourier_features=f)  # fmt: skip
+    layer = lambda n, c: 2 * n * c * (3 + 3 * c + c + 3 * 4 * c) + 2 * 2 * n * m * c
+    messages = 2 * n * fine * (2 * fine + 4 * 3 + 2 * fine)
+    levels = 2 * (n // stride) * (stride * (fine + 3) * coarse + (coarse + 3 * stride) * stride * fine)
+    ends = 2 * n * (3 * f // 2 + f * fine + fine * fine + fine)
+    expected = 2 * layer(n, fine) + 2 * layer(n // stride, coarse) + messages + levels + ends
+    assert count_gflops(model, n) == pytest.approx(expected / 1e9, rel=1e-9)
+
+
 def test_padding_counts():
     model = build("bsa", "tiny")
     assert count_gflops(model, 65) == count_gflops(model, 128) > count_gflops(model, 64)
@@ -60,8 +74,15 @@ def small_cost():
 def test_cost_is_labelled(small_cost, tmp_path):
     model, _, found = small_cost
     units = {name: variable.attrs["units"] for name, variable in found.data_vars.items()}
-    assert units == {"gflops": "GFLOP", "forward_ms": "ms", "training_ms": "ms", "tree_ms": "ms",
-                     "forward_mib": "MiB", "training_mib": "MiB", "parameters": "1"}
+    assert units == {
+        "gflops": "GFLOP",
+        "forward_ms": "ms",
+        "training_ms": "ms",
+        "tree_ms": "ms",
+        "forward_mib": "MiB",
+        "training_mib": "MiB",
+        "parameters": "1",
+    }
     assert all(variable.attrs["long_name"] for variable in found.data_vars.values())
     assert (int(found.num_points), int(found.batch)) == (200, 2)
     assert found.attrs["model_attention"] == "bsa"
@@ -85,6 +106,7 @@ def test_the_model_is_left_as_it_was(small_cost):
 
 
 def test_memory_can_be_left_out():
+    assert "forward_mib" not in cost(build("erwin", "tiny"), 200, device="cpu", repeats=1, memory=False)
     assert set(cost(build("full", "tiny", depth=1), 32, device="cpu", repeats=1, memory=False).data_vars) == {
         "gflops", "forward_ms", "training_ms", "tree_ms", "parameters"}  # fmt: skip
 
