@@ -73,9 +73,10 @@ class Sample:
     def __post_init__(self):
         who = f"sample {self.name!r}" + (f" ({self.source})" if self.source else "")
         store = lambda name, value: object.__setattr__(self, name, value)
-        positions = _finite(who, "positions", self.positions, np.shape(self.positions)[:1])
-        if positions.ndim != 2 or positions.shape[1] not in (2, 3) or not len(positions):
-            raise BsavizError(f"{who}: positions must have shape (points, 2 or 3), got {positions.shape}")
+        shape = np.shape(self.positions)
+        if len(shape) != 2 or shape[1] not in (2, 3) or not shape[0]:
+            raise BsavizError(f"{who}: positions must have shape (points, 2 or 3), got {shape}")
+        positions = _finite(who, "positions", self.positions, shape[:1])
         store("positions", positions)
         store("fields", {key: _finite(who, key, value, positions.shape[:1]) for key, value in self.fields.items()})
         for key in (self.target_name, *self.feature_names):

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import re
 import tarfile
 import threading
 import zipfile
@@ -207,6 +208,51 @@ def test_a_full_disk_while_unpacking_leaves_nothing(cache, server, released_zip,
     with pytest.raises(BsavizError, match=r"cannot unpack .* into .*: No space left on device; free some space"):
         fetch(public(server, released_zip), progress=False)
     assert [entry.name for entry in cache.iterdir()] == ["downloads"]
+
+
+def plain(server, name, content, **changed):
+    (server.folder / name).write_bytes(content)
+    return PublicSet("cells", name, f"{server.url}/{name}", None, "1 kB", **({"wanted": None} | changed))
+
+
+def test_a_set_of_plain_files_and_an_archive(cache, server):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("all/halos_train_1.tfrecord", b"records")
+    more = plain(server, "records.zip", buffer.getvalue(), wanted=r"(?:^|/)(halos[^/]*)$")
+    folder = fetch(plain(server, "xy.npy", b"points", more=(more, plain(server, "splits.txt", b"a b"))), progress=False)
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert found == {"xy.npy": b"points", "halos_train_1.tfrecord": b"records", "splits.txt": b"a b"}
+
+
+def test_nothing_is_left_when_one_of_several_files_cannot_be_had(cache, server):
+    (server.folder / "gone.txt").unlink(missing_ok=True)
+    gone = PublicSet("cells", "gone.txt", f"{server.url}/gone.txt", None, "1 kB", None)
+    with pytest.raises(BsavizError, match="cannot download gone.txt"):
+        fetch(plain(server, "xy.npy", b"points", more=(gone,)), progress=False)
+    assert not (cache / "cells").exists()
+
+
+def test_a_web_page_in_place_of_a_file(cache, server):
+    with pytest.raises(BsavizError, match=r"xy.npy gave a web page in place of xy.npy; open that address in a browser, "
+                                          r"and put the file at .*downloads/xy.npy, then fetch again"):  # fmt: skip
+        fetch(plain(server, "xy.npy", b"<!DOCTYPE html><title>Quota exceeded</title>"), progress=False)
+    assert not (cache / "downloads/xy.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "path"),
+    [
+        ("md", "polymer_train/poly00951/position.h5", "polymer_train/poly00951/position.h5"),
+        ("md", "a/polymer_test/rand001/bond.h5", "polymer_test/rand001/bond.h5"),
+        ("md", "polymer_train/poly00951/lattice.h5", None),
+        ("cosmology", "halos_train_12.tfrecord", "halos_train_12.tfrecord"),
+        ("cosmology", "readme.md", None),
+    ],
+)
+def test_what_is_taken_of_the_archives(name, member, path):
+    found = re.search(REGISTRY[name].wanted, member)
+    assert (found and found.group(1)) == path
 
 
 def test_unknown_sets_list_the_known():
