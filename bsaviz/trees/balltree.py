@@ -7,12 +7,13 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from bsa_kernels import build_ball_tree
 from bsaviz._checks import BsavizError
 from bsaviz.trees import inputs
 from bsaviz.trees.layout import Layout
 from bsaviz.trees.nodes import nodes_of
 from bsaviz.trees.partition import partition
-from bsaviz.trees.rotation import rotate
+from bsaviz.trees.rotation import rotate, rotation_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +105,11 @@ class BallTree:
         batch, points = inputs.checked_batch(batch, len(positions), positions.device)
 
         layout = Layout.of(points, ball_size, block_size, padding)
-        columns = _columns(positions)
-        leaves = partition(columns, layout)
-        order = leaves[_beside(layout.fill(), leaves)]
-        rotation = _rotation(columns, order, layout, angle, rotate_to) if angle else None
-        order = torch.as_tensor(order)
+        slots_of = _slots_by_numpy if positions.device.type == "cpu" else _slots_by_kernels
+        order, mask, rotation = slots_of(positions.detach(), layout, angle, rotate_to)
         return cls(
             order=order,
-            mask=torch.from_numpy(layout.mask()).to(order.device),
+            mask=mask,
             positions=_rows(positions, order),
             ball_size=ball_size,
             block_size=block_size,
@@ -244,29 +242,34 @@ class BallTree:
         return replace(self, **{name: v.to(device) for name, v in values.items() if isinstance(v, torch.Tensor)})
 
 
+def _slots_by_kernels(positions, layout, angle, rotate_to):
+    """Order, mask and rotation (B, N), made where the positions are."""
+    return build_ball_tree(
+        positions, layout.points.tolist(), slots=layout.slots.tolist(),
+        ball_size=layout.ball_size, block_size=layout.block_size,
+        rotation=rotation_matrix(angle, positions.shape[1]) if angle else None, rotate_to=rotate_to,
+    )  # fmt: skip
+
+
+def _slots_by_numpy(positions, layout, angle, rotate_to):
+    """The same by numpy, which on a CPU is several times faster: it sorts once, and never waits for threads."""
+    columns = np.ascontiguousarray(positions.T.numpy())
+    order = partition(columns, layout)[layout.fill()]
+    rotation = _rotation(columns, order, layout, angle, rotate_to) if angle else None
+    return torch.from_numpy(order), torch.from_numpy(layout.mask()), rotation
+
+
 def _rotation(columns, order, layout, angle, rotate_to):
     """Slot of the main tree for each slot of the rotated tree, (B, N)."""
     if rotate_to == "ball":
         slots, split, stop = layout.owned_slots(), layout.all_slots_real(), layout.ball_size
     else:
         slots, split, stop = layout.real_slots(), layout, layout.block_size
-    slots = _beside(slots, order)
     held = order.reshape(-1)[slots]
     places = partition(rotate([column[held] for column in columns], angle), split, stop)
-    rotation = _beside(np.arange(order.shape[0] * order.shape[1]), order)
+    rotation = np.arange(order.size)
     rotation[slots] = slots[places]
-    return torch.as_tensor(rotation.reshape(order.shape) % order.shape[1])
-
-
-def _columns(positions):
-    """Coordinates along each axis, to be worked on by numpy on the CPU and by torch elsewhere."""
-    columns = positions.detach().T
-    return np.ascontiguousarray(columns.numpy()) if positions.device.type == "cpu" else columns.contiguous()
-
-
-def _beside(array, other):
-    """A numpy array where `other` is: itself, or a tensor on the device of `other`."""
-    return array if isinstance(other, np.ndarray) else torch.from_numpy(array).to(other.device)
+    return torch.from_numpy(rotation.reshape(order.shape) % order.shape[1])
 
 
 def _rows(x, index):

@@ -2,23 +2,21 @@
 
 The points are sorted once along each axis. A node is then a stretch of those lists, its extent along an axis is read
 off the list's two ends, and a split is a stable partition of each list: no level sorts anything. Equals are ordered by
-index, so the tree is unique: however it is computed, on whatever device, it comes out the same.
-
-There are two spellings of it. numpy's is the faster one on a CPU (its sort and its selection by a mask are vectorised,
-and small steps do not wait for a pool of threads); torch's never waits for the device between levels.
+index, so the tree is unique: `bsa_kernels.build_ball_tree`, which serves other devices, makes the same. On a CPU this
+is the faster one: numpy's sort and its selection by a mask are vectorised, and no step waits for a pool of threads.
 """
 
 import numpy as np
-import torch
 
 
+@np.errstate(over="ignore")  # an extent past the largest float is infinite, and so the widest
 def partition(columns, layout, stop=None):
     """Leaf order of the points.
 
     Parameters
     ----------
-    columns : D numpy arrays or tensors of shape (P,), float32 or float64
-        The points' coordinates along each axis, one sample after the other. numpy works on arrays, torch on tensors.
+    columns : D arrays of shape (P,), float32 or float64
+        The points' coordinates along each axis, one sample after the other.
     layout : Layout
         Its samples have the sizes of these.
     stop : int, optional
@@ -26,15 +24,9 @@ def partition(columns, layout, stop=None):
 
     Returns
     -------
-    (P,) int64 array or tensor
+    (P,) int64 array
         Index of the point at each place of the leaf order.
     """
-    return (partition_numpy if isinstance(columns[0], np.ndarray) else partition_torch)(columns, layout, stop)
-
-
-@np.errstate(over="ignore")  # an extent past the largest float is infinite, and so the widest
-def partition_numpy(columns, layout, stop=None):
-    """`partition` of numpy arrays."""
     values = [np.ascontiguousarray(column) + column.dtype.type(0) for column in columns]  # + 0 makes -0 its equal, 0
     lists = np.stack([_sorted_inside_samples(column, layout.points) for column in values])
     moved = np.empty_like(lists)
@@ -64,7 +56,7 @@ def partition_numpy(columns, layout, stop=None):
     packed = (np.repeat(leaves.places, leaves.counts) << 32) | lists[0]
     packed.sort()
     order = packed & 0xFFFFFFFF
-    return order if stop else _pairs_along_widest(order, values, leaves.places[leaves.counts == 2], np.where)
+    return order if stop else _pairs_along_widest(order, values, leaves.places[leaves.counts == 2])
 
 
 def _extent(values, points, starts, counts):
@@ -72,14 +64,14 @@ def _extent(values, points, starts, counts):
     return values.take(points.take(starts + counts - 1)) - values.take(points.take(starts))
 
 
-def _pairs_along_widest(order, values, places, where):
+def _pairs_along_widest(order, values, places):
     """The last split, of nodes with two points: there the extent is a difference and no list is needed."""
     first, second = order[places], order[places + 1]
     along = values[0][second] - values[0][first]
     for column in values[1:]:
         difference = column[second] - column[first]
-        along = where(abs(difference) > abs(along), difference, along)
-    order[places], order[places + 1] = where(along < 0, second, first), where(along < 0, first, second)
+        along = np.where(abs(difference) > abs(along), difference, along)
+    order[places], order[places + 1] = np.where(along < 0, second, first), np.where(along < 0, first, second)
     return order
 
 
@@ -108,40 +100,3 @@ def _argsort(keys):
     packed |= np.arange(len(keys))
     packed.sort()
     return packed & 0xFFFFFFFF
-
-
-def partition_torch(columns, layout, stop=None):
-    """`partition` of tensors on any device."""
-    values = torch.stack(tuple(columns)) + 0.0
-    device, size = values.device, values.shape[1]
-    lists = values.sort(dim=1, stable=True).indices
-    if len(layout.points) > 1:
-        points = torch.as_tensor(layout.points, device=device)
-        sample = torch.repeat_interleave(points, output_size=size)
-        lists = lists.gather(1, sample[lists].sort(dim=1, stable=True).indices)
-    place = torch.arange(size, device=device)
-    goes_left = torch.empty(size, dtype=torch.bool, device=device)
-    levels, leaves = layout.splits(stop or 2)
-    for level in levels:
-        starts, counts, left = (torch.from_numpy(a).to(device) for a in level)
-        extent = values.gather(1, lists[:, starts + counts - 1]) - values.gather(1, lists[:, starts])
-        widest = _first_largest(extent)
-        node = torch.repeat_interleave(counts, output_size=size)
-        goes_left[lists.view(-1)[widest[node] * size + place]] = place < (starts + left)[node]
-        side = goes_left[lists]
-        rank = side.cumsum(dim=1)
-        target = torch.where(side, rank - 1, place - rank + rank[:, -1:])
-        lists = torch.empty_like(lists).scatter_(1, target, lists)
-    counts, places = (torch.from_numpy(a).to(device) for a in leaves)
-    packed = (torch.repeat_interleave(places, counts, output_size=size) << 32) | lists[0]
-    order = packed.sort().values & 0xFFFFFFFF
-    if stop:
-        return order
-    pairs = torch.from_numpy(leaves.places[leaves.counts == 2]).to(device)
-    return _pairs_along_widest(order, values, pairs, torch.where)
-
-
-def _first_largest(extent):
-    """Row of the largest entry of each column, the first of equals (argmax does not say which)."""
-    row = torch.arange(len(extent), device=extent.device)[:, None]
-    return torch.where(extent == extent.amax(dim=0), row, len(extent)).amin(dim=0)

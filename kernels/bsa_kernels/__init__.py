@@ -10,11 +10,14 @@ from bsa_kernels.api import (
     selected_attention,
 )
 from bsa_kernels.reference import Branches
+from bsa_kernels.tree import BallTreeOrder, build_ball_tree
 
 __all__ = [
+    "BallTreeOrder",
     "Branches",
     "ball_attention",
     "ball_sparse_attention",
+    "build_ball_tree",
     "compressed_attention",
     "pool_mean",
     "select_blocks",

@@ -52,7 +52,7 @@ def compile_launch(fn, grid, args, kwargs, capability):
     from triton.compiler import ASTSource
 
     types = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int32: "*i32",
-             torch.int64: "*i64", torch.uint8: "*u8"}  # fmt: skip
+             torch.int64: "*i64", torch.uint8: "*u8", torch.int8: "*i8"}  # fmt: skip
     options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages") if name in kwargs}
     bound = dict(zip(fn.arg_names, args)) | kwargs
     signature, constants, attrs = {}, {}, {}

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsaviz.trees import BallTree, balltree
+import bsa_kernels
+from bsaviz.trees import BallTree
 from bsaviz.trees.layout import Layout
-from bsaviz.trees.partition import partition_numpy, partition_torch
-from bsaviz.trees.rotation import rotate
+from bsaviz.trees.rotation import rotate, rotation_matrix
 
 
 def by_recursion(points, ball_size, block_size):
@@ -128,28 +128,20 @@ def test_permuting_the_input_permutes_the_order(count, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(clouds(), st.sampled_from([None, 2, 4, 32]))
-def test_numpy_and_torch_make_the_same_tree(cloud, stop):
+@given(clouds(), options)
+def test_the_operator_of_other_devices_makes_the_same_tree(cloud, option):
     positions, batch, ball_size, block_size = cloud
-    layout = Layout.of(torch.bincount(batch).tolist(), ball_size, block_size, "multiple")
-    ours = partition_numpy(positions.numpy().T, layout, stop)
-    theirs = partition_torch(positions.T, layout, stop)
-    assert theirs.tolist() == ours.tolist()
+    sizes = {"ball_size": ball_size, "block_size": block_size}
+    tree = BallTree.build(positions, batch, rotation_angle=45, **sizes, **option)
+    points = torch.bincount(batch).tolist()
+    slots = Layout.of(points, ball_size, block_size, option["padding"]).slots
+    matrix = rotation_matrix(45.0, positions.shape[1])
+    turn = {"rotation": matrix, "rotate_to": option["rotate_to"]}
+    theirs = bsa_kernels.build_ball_tree(positions, points, slots=slots, **turn, **sizes)
+    for name in ("order", "mask", "rotation"):
+        assert torch.equal(getattr(theirs, name), getattr(tree, name)), name
     turned = rotate(positions.numpy().T, 45.0)
     assert all((a == b.numpy()).all() for a, b in zip(turned, rotate(positions.T, 45.0)))
-
-
-@pytest.mark.parametrize("rotate_to", ["block", "ball"])
-def test_the_way_of_a_device_makes_the_same_tree(monkeypatch, rotate_to):
-    """Where positions are not on the CPU torch does all of it; here it is made to on the CPU."""
-    positions = torch.randn(700, 3, generator=torch.Generator().manual_seed(4))
-    batch = torch.repeat_interleave(torch.tensor([500, 200]))
-    sizes = {"ball_size": 64, "rotation_angle": 45, "rotate_to": rotate_to}
-    expected = BallTree.build(positions, batch, **sizes)
-    monkeypatch.setattr(balltree, "_columns", lambda positions: positions.detach().T)
-    tree = BallTree.build(positions, batch, **sizes)
-    for name in ("order", "mask", "positions", "rotation"):
-        assert torch.equal(getattr(tree, name), getattr(expected, name)), name
 
 
 def test_minus_zero_is_zero():
