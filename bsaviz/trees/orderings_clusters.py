@@ -73,8 +73,8 @@ def graph_order(positions, edges, layout):
     """Leaf order (P,) of recursive cuts of a graph by the distance along its edges.
 
     Of each connected part of a node the two ends are found, as the point farthest from the one of largest first
-    coordinate, and the one farthest from that; its points are lined up by the difference of their distances to the two. Parts that no edge connects follow
-    each other along the node's widest axis.
+    coordinate, and the one farthest from that; its points are lined up by the difference of their distances to the two.
+    Parts that no edge connects follow each other along the node's widest axis.
 
     Parameters
     ----------
