@@ -9,6 +9,7 @@ _PUBLIC = {
     "BallTreeExplorer": "bsaviz.ui.ball_tree",
     "GateExplorer": "bsaviz.ui.gate",
     "ReceptiveFieldExplorer": "bsaviz.ui.receptive_field",
+    "TrainingMonitor": "bsaviz.ui.training_monitor",
 }
 
 __all__ = list(_PUBLIC)

@@ -14,7 +14,8 @@ from bsaviz.ui.settings import settings_of, with_settings
 
 KEPT = 3  # traces at hand, so that going back to the last settings is immediate
 ALL_LAYERS = 20_000  # points up to which a trace also keeps the layers before the one that is looked at
-WHOLE = "all branches"  # name of the panel of a kind that does not tell branches apart
+WHOLE = "whole model"  # name of the panel of a kind that does not tell branches apart
+THROUGH = ("reach", "rollout")  # kinds that go through all layers up to the one that is looked at
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,11 @@ class FieldSource:
     def _trace(self, asked, ticket):
         """A pass with these sizes that holds this layer."""
         trace = self._traces.get(asked.sizes)
-        if trace is None or asked.layer not in trace.layers:
+        all_before = asked.kind in THROUGH or self.car.num_points <= ALL_LAYERS
+        layers = range(asked.layer + 1) if all_before else [asked.layer]
+        if trace is None or not set(layers) <= set(trace.layers):
             self._check(dict(asked.sizes))
             model = self._sized(asked.sizes)
-            layers = range(asked.layer + 1) if self.car.num_points <= ALL_LAYERS else [asked.layer]
             with ExitStack() as hooks:
                 for module in model.modules():
                     if hasattr(module, "branches"):

@@ -52,8 +52,8 @@ class GateExplorer(Explorer):
         self.car = as_car(car)
         model = as_model(model)
         flat = model.config.spatial_dims == 2
-        self.history = as_history(history)
         self.gates = gates(model, self.car.positions[:, :2] if flat else self.car, features=features)
+        self.history = as_history(history, self.gates["branch"].values.tolist())
         self.warning = warning(self.gates["gate"])
         self._make_controls()
         self.charts, self.numbers = controls.html(), controls.html()

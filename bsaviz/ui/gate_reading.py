@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 
 from bsaviz._checks import BsavizError
-from bsaviz.training.history import BRANCHES
 from bsaviz.training.pairs import read_pair
 from bsaviz.training.state import FORMAT, FORMAT_VERSION, state_path
 
@@ -63,7 +62,7 @@ def warning(gate):
     )
 
 
-def as_history(history):
+def as_history(history, branches):
     """Mean gates over the steps of a training, from what is at hand.
 
     Parameters
@@ -71,6 +70,8 @@ def as_history(history):
     history : None, TrainResult, Dataset, DataArray, or path
         The result of `bsaviz.train`, its history, a netCDF file of that history, or a checkpoint with the training
         state beside it (``x.train``).
+    branches : sequence of str
+        Branches of the model, in the order of its gates; a training state does not name them.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def as_history(history):
         return None
     history = getattr(history, "history", history)
     if isinstance(history, str) or hasattr(history, "__fspath__"):
-        history = _from_file(str(history))
+        history = _from_file(str(history), branches)
     if isinstance(history, xr.Dataset):
         history = history.get("gate")
     if not isinstance(history, xr.DataArray) or not {"eval_step", "layer", "branch"} <= set(history.dims):
@@ -96,7 +97,7 @@ def as_history(history):
     return history
 
 
-def _from_file(path):
+def _from_file(path, branches):
     if path.endswith((".nc", ".netcdf")):
         with xr.open_dataset(path) as dataset:
             return dataset.load()
@@ -107,7 +108,12 @@ def _from_file(path):
             "model with gates has them"
         )
     gate = state["history.gate"].numpy()
-    coords = {"eval_step": state["history.eval_step"].numpy(), "branch": list(BRANCHES)}
+    if gate.shape[3] != len(branches):
+        raise BsavizError(
+            f"the training state of {path} has gates of {gate.shape[3]} branches, and this model has {len(branches)} "
+            f"({', '.join(branches)}); give the history of this model"
+        )
+    coords = {"eval_step": state["history.eval_step"].numpy(), "branch": list(branches)}
     coords |= {"layer": np.arange(gate.shape[1]), "head": np.arange(gate.shape[2])}
     return xr.DataArray(gate, coords, ("eval_step", "layer", "head", "branch"))
 

@@ -96,6 +96,11 @@ class Latest:
             finally:
                 self._busy(False)
 
+    @property
+    def working(self):
+        """Whether something that was asked for is still to be shown."""
+        return self._pending or self._working
+
     def close(self):
         """Forget what was asked for; later requests are ignored."""
         with self._notes:

@@ -13,15 +13,16 @@ from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
 KIND_NAMES = {
     "structural": "structural: may be read",
     "mass": "mass: gate × attention",
-    "gradient": "gradient: |∂ output / ∂ input|",
-    "reach": "reach: through the layers",
+    "gradient": "gradient of the branch's output",
+    "reach": "reach: through all layers so far",
     "rollout": "rollout: mass through the layers",
+    "model_gradient": "gradient of the prediction",
 }
 BARS = {
     "mass": "attention mass",
-    "gradient": "gradient norm",
-    "reach": "reached",
+    "gradient": "norm of the gradient",
     "rollout": "mass rolled out",
+    "model_gradient": "norm of the gradient",
 }
 RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
 HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
@@ -149,7 +150,8 @@ class ReceptiveFieldExplorer(Explorer):
         self._set_panels(panels)
         with self.scene.batch():
             for panel, branch in enumerate(panels):
-                self.scene.set_title(f"{branch.capitalize()}, layer {asked.layer}", panel=panel)
+                title = branch.capitalize() if branch == WHOLE else f"{branch.capitalize()}, layer {asked.layer}"
+                self.scene.set_title(title, panel=panel)
                 _paint_panel(self.scene, panel, branch, field[branch], asked.kind)
             self.scene.highlight([asked.query], colour=QUERY_COLOUR)
         self._say(self._hints())

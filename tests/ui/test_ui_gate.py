@@ -13,6 +13,8 @@ from bsaviz.ui import GateExplorer
 from bsaviz.ui.charts import Chart, ticks
 from bsaviz.ui.gate_reading import as_history, dominated_layers, histogram, warning
 
+BRANCHES = ["ball", "compression", "selection"]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -58,7 +60,7 @@ def test_a_model_without_gates_is_refused():
 def test_the_course_of_a_training_is_charted(trained):
     result, path = trained
     for history in (result, result.history, result.history["gate"], path):
-        gate = as_history(history)
+        gate = as_history(history, BRANCHES)
         np.testing.assert_allclose(gate.values, result.history["gate"].values)
         np.testing.assert_array_equal(gate["eval_step"], result.history["eval_step"])
     explorer = GateExplorer(tiny_model(), tiny_car(), history=result)
@@ -74,12 +76,14 @@ def test_without_a_history_the_explorer_says_how_to_give_one():
 
 def test_a_history_of_something_else_is_refused(trained, tmp_path):
     with pytest.raises(BsavizError, match="history must hold mean gates"):
-        as_history(trained[0].metrics)
+        as_history(trained[0].metrics, BRANCHES)
     saved = tmp_path / "history.nc"
     trained[0].history.to_netcdf(saved, engine="h5netcdf")
-    assert as_history(saved).sizes["eval_step"] == 3
+    assert as_history(saved, BRANCHES).sizes["eval_step"] == 3
     with pytest.raises(BsavizError, match="there is no"):
-        as_history(tmp_path / "nothing")
+        as_history(tmp_path / "nothing", BRANCHES)
+    with pytest.raises(BsavizError, match="gates of 3 branches, and this model has 1"):
+        as_history(trained[1], ["window"])
 
 
 def gate(selection, others=0.2, layers=4):
