@@ -5,10 +5,12 @@ from bsaviz.training.checkpoint import checkpoint_info, load_model, packaged_mod
 from bsaviz.training.config import TrainConfig, pick_device
 from bsaviz.training.loop import TrainResult, train
 from bsaviz.training.metrics import evaluate
+from bsaviz.training.worker import TrainingWorker
 
 __all__ = [
     "TrainConfig",
     "TrainResult",
+    "TrainingWorker",
     "checkpoint_info",
     "evaluate",
     "feature_width",

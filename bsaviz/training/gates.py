@@ -19,12 +19,12 @@ def mean_gates(model, sample):
 
     Returns
     -------
-    Tensor (L, H, 3) or None
-        Branches in the order ball, compression, selection; None for a model without gates.
+    Tensor (L, H, branches) or None
+        Branches in the order of `gated_branches`; None for a model without gates.
     """
-    points = [getattr(layer.attn, "gate", None) for layer in model.layers]
-    if not all(isinstance(point, ProbePoint) for point in points):
+    if not gated_branches(model):
         return None
+    points = [layer.attn.gate for layer in model.layers]
     seen = []
     with ExitStack() as hooks:
         for point in points:
@@ -33,3 +33,11 @@ def mean_gates(model, sample):
     trees = [sample.tree, sample.tree.rotated if model.config.rotates else sample.tree]
     masks = [trees[layer % 2].mask[0] for layer in range(len(seen))]  # odd layers see the rotated order
     return torch.stack([gate[0][:, mask].mean(dim=1) for gate, mask in zip(seen, masks)])
+
+
+def gated_branches(model):
+    """Names of the branches that the gates of a model weigh; none for a model without gates."""
+    layers = getattr(model, "layers", ())
+    points = [getattr(layer.attn, "gate", None) for layer in layers]
+    gated = bool(points) and all(isinstance(point, ProbePoint) for point in points)
+    return layers[0].attn.branches if gated else ()

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from bsaviz.training.gates import gated_branches
 from bsaviz.training.losses import LOSSES
 from bsaviz.training.metrics import LONG_NAMES, error_units, provenance
-
-BRANCHES = ("ball", "compression", "selection")
 
 
 class History:
@@ -35,7 +34,7 @@ class History:
         self.elapsed[step] = elapsed
 
     def measure(self, step, errors, gates):
-        """Keep the mean test errors (dict of floats) and mean gates (L, H, 3) or None after `step` steps."""
+        """Keep the mean test errors (dict of floats) and mean gates (L, H, branches) or None after `step` steps."""
         values = {"eval_step": step, **errors} | ({} if gates is None else {"gate": gates})
         for name, value in values.items():
             self.measured.setdefault(name, []).append(torch.as_tensor(value).cpu())
@@ -67,9 +66,9 @@ class History:
             coords={"step": ("step", np.arange(1, step + 1), {"long_name": "optimiser step"})},
             attrs=provenance(model, config.seed, self.loss.device) | {"training": json.dumps(asdict(config))},
         )
-        return dataset.assign(self._measured(error_units(cars, config.target)))
+        return dataset.assign(self._measured(error_units(cars, config.target), gated_branches(model)))
 
-    def _measured(self, units):
+    def _measured(self, units, branches):
         stacked = {name: torch.stack(values).numpy() for name, values in self.measured.items()}
         steps = stacked.pop("eval_step", None)
         if steps is None:
@@ -81,7 +80,7 @@ class History:
             attrs = {"long_name": f"mean over the test cars of: {LONG_NAMES[name]}", "units": units[name]}
             arrays[f"test_{name}"] = xr.DataArray(values, coords, ("eval_step",), attrs=attrs)
         if gate is not None:
-            coords |= {"layer": np.arange(gate.shape[1]), "head": np.arange(gate.shape[2]), "branch": list(BRANCHES)}
+            coords |= {"layer": np.arange(gate.shape[1]), "head": np.arange(gate.shape[2]), "branch": list(branches)}
             attrs = {"long_name": "mean gate over the points of the first training car", "units": "1"}
             arrays["gate"] = xr.DataArray(gate, coords, ("eval_step", "layer", "head", "branch"), attrs=attrs)
         return arrays

@@ -16,9 +16,9 @@ from bsaviz._checks import BsavizError
 from bsaviz.training.batches import cars_of_step, collate, extra_inputs, resolved, samples_of, with_trees
 from bsaviz.training.checkpoint import save_model
 from bsaviz.training.config import TrainConfig, pick_device
-from bsaviz.training.gates import mean_gates
+from bsaviz.training.gates import gated_branches, mean_gates
 from bsaviz.training.history import History
-from bsaviz.training.interrupt import Interrupt
+from bsaviz.training.interrupt import Interrupt, StopAsked, stopping
 from bsaviz.training.losses import loss_of, normalise
 from bsaviz.training.metrics import checked_cars, error_units, measure, metrics_dataset
 from bsaviz.training.pairs import check_writable
@@ -48,7 +48,7 @@ class TrainResult(NamedTuple):
 
 
 def train(model, train_cars, test_cars=None, config=None, *, progress=True, checkpoint=None, resume=None,
-          should_stop=None, meta=None):
+          should_stop=None, watch=None, meta=None):
     """Train a model on cars, or on the samples of another set: AdamW on the set's published loss (`config.loss`).
 
     The target is normalised by the set's published mean and standard deviation, or else by those over the points of the
@@ -70,9 +70,14 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         a resumed run needs): every ``checkpoint_every`` steps, at a stop and at the end.
     resume : str or Path, optional
         Checkpoint of the run to go on with. The model, the cars and the settings must be the same.
-    should_stop : callable, optional
-        Asked before each step; a true answer ends the run. So does Ctrl-C (a notebook's Stop): the step under way is
-        finished, the checkpoint written, and the result returned. A second Ctrl-C interrupts at once.
+    should_stop : callable, or event, optional
+        Asked before each step; a true answer ends the run: the checkpoint is written and the result returned. So does
+        Ctrl-C (a notebook's Stop), after the step under way; a second Ctrl-C interrupts at once. An event (of
+        ``threading`` or ``multiprocessing``) is looked at before each layer too, and the step under way is given up.
+    watch : callable, optional
+        Called after each step with a dict: ``step``, ``loss``, ``elapsed`` (seconds); after a measurement also with
+        ``step``, ``errors`` (of the test cars, by name) and ``gates`` (mean of each branch, by name, or None); after a
+        checkpoint with ``saved``, its step.
     meta : dict, optional
         Further entries for the ``meta`` of the checkpoint's JSON, e.g. the command.
 
@@ -114,6 +119,11 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         with averaged(run):
             save_model(model, checkpoint, what | dict(meta or {}))
         save_state(run, config, checkpoint)
+        tell(saved=run.step)
+
+    def tell(**news):
+        if watch is not None:
+            watch(news)
 
     def look():
         loss = run.history.loss[run.step - 1].item()
@@ -124,44 +134,58 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     def follow():
         with averaged(run):
             errors = measure(model, tests, config.loss) if tests else {}
-            run.history.measure(run.step, {name: np.mean(errors[name]) for name in errors}, mean_gates(model, watched))
+            errors, gates = {name: float(np.mean(errors[name])) for name in errors}, mean_gates(model, watched)
+            run.history.measure(run.step, errors, gates)
+        means = None if gates is None else dict(zip(gated_branches(model), gates.float().mean((0, 1)).tolist()))
+        tell(step=run.step, errors=errors, gates=means)
 
     started = time.perf_counter() - (run.history.elapsed[run.step - 1].item() if run.step else 0)
+    def advance():
+        chosen, generator = cars_of_step(run.step, len(samples), config.batch_size, config.seed)
+        drawn = [samples[i] if once else samples[i].subset(config.num_points, generator) for i in chosen]
+        batch = collate(drawn, model)
+
+        with torch.autocast("cuda", torch.bfloat16, enabled=config.bf16 and device.type == "cuda"):
+            out = model(batch.positions, batch.features, batch.batch, batch.tree, **extra_inputs(model, batch))
+        loss = loss_of(config.loss, out, batch.target, model, batch.sizes)
+        run.optimiser.zero_grad()
+        loss.backward()
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        for group in run.optimiser.param_groups:
+            group["lr"] = config.learning_rate_at(run.step)
+        run.optimiser.step()
+        if run.average is not None:
+            update_average(run.average, model, min(config.ema, (1 + run.step) / (10 + run.step)))
+
+        run.history.note(run.step, loss, time.perf_counter() - started)
+        run.step += 1
+        bar.update()
+        if watch is not None:
+            tell(step=run.step, loss=loss.item(), elapsed=run.history.elapsed[run.step - 1].item())
+
     stopped = False
     bar = tqdm(initial=run.step, total=config.steps, desc="training", unit="step", disable=not progress)
     with Interrupt() as interrupt, bar:
-        if config.eval_every and run.step == 0:
-            follow()
-        while run.step < config.steps:
-            if stopped := bool(interrupt.came or (should_stop is not None and should_stop())):
-                break
-            chosen, generator = cars_of_step(run.step, len(samples), config.batch_size, config.seed)
-            drawn = [samples[i] if once else samples[i].subset(config.num_points, generator) for i in chosen]
-            batch = collate(drawn, model)
-
-            with torch.autocast("cuda", torch.bfloat16, enabled=config.bf16 and device.type == "cuda"):
-                out = model(batch.positions, batch.features, batch.batch, batch.tree, **extra_inputs(model, batch))
-            loss = loss_of(config.loss, out, batch.target, model, batch.sizes)
-            run.optimiser.zero_grad()
-            loss.backward()
-            if config.clip is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            for group in run.optimiser.param_groups:
-                group["lr"] = config.learning_rate_at(run.step)
-            run.optimiser.step()
-            if run.average is not None:
-                update_average(run.average, model, min(config.ema, (1 + run.step) / (10 + run.step)))
-
-            run.history.note(run.step, loss, time.perf_counter() - started)
-            run.step += 1
-            bar.update()
-            if run.step % LOOK == 0 or run.step == config.steps:
-                look()
-            if config.eval_every and run.step % config.eval_every == 0:
-                follow()
-            if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < config.steps:
-                look()
-                save()
+        event = should_stop if hasattr(should_stop, "is_set") else None
+        stop = should_stop if event is None else event.is_set
+        try:
+            with stopping(model, event):
+                if config.eval_every and run.step == 0:
+                    follow()
+                while run.step < config.steps:
+                    if stopped := bool(interrupt.came or (stop is not None and stop())):
+                        break
+                    advance()
+                    if run.step % LOOK == 0 or run.step == config.steps:
+                        look()
+                    if config.eval_every and run.step % config.eval_every == 0:
+                        follow()
+                    if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < config.steps:
+                        look()
+                        save()
+        except StopAsked:
+            stopped = True
         if run.step:
             look()
         save()

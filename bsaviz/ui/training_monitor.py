@@ -240,7 +240,7 @@ def gate_chart(measured):
     steps = np.array([told["step"] for told in measured], float)
     chart = Chart("Gates", "optimiser step", "mean gate", (0, max(steps[-1], 1)), (0, 1), whole_x=True)
     for branch in measured[0]["gates"]:
-        chart.line(steps, np.array([told["gates"][branch] for told in measured]), branch, COLOURS[branch])
+        chart.line(steps, np.array([told["gates"][branch] for told in measured]), branch, COLOURS.get(branch, INK))
     return chart.svg
 
 
