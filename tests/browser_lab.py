@@ -193,9 +193,13 @@ class Notebook:
 
     def until(self, expression, wanted, seconds=20):
         """Wait until an expression in the kernel has a value."""
+        self.wait(lambda: self.value(expression) == wanted, seconds, lambda: f"{expression} is not {wanted!r}")
+
+    def wait(self, check, seconds=20, what=lambda: "what was waited for did not come"):
+        """Wait until a function gives true."""
         until = time.monotonic() + seconds
-        while (now := self.value(expression)) != wanted:
-            assert time.monotonic() < until, f"{expression} is {now!r}, not {wanted!r}, after {seconds} s"
+        while not check():
+            assert time.monotonic() < until, f"{what()} after {seconds} s"
             self.page.wait_for_timeout(100)
 
     def look(self, locator, settle=250):

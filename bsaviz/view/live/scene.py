@@ -1,4 +1,4 @@
-"""The contract of a live 3D view: one surface in one or more panels, coloured from Python, turned and picked by hand."""
+"""The contract of a live 3D view: a surface in one or more panels, coloured from Python, turned and picked by hand."""
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -239,10 +239,9 @@ class LiveScene(ABC):
         from bsaviz.view.live.still import draw
 
         self._points()
-        png = draw(self._surface, self._panels, self._view_point, size)
-        if path is not None:
-            write(path, (".png",), lambda: png)
-        return png
+        if path is None:
+            return draw(self._surface, self._panels, self._view_point, size)
+        return write(path, (".png",), lambda: draw(self._surface, self._panels, self._view_point, size)).read_bytes()
 
     def close(self):
         """Remove the view from the browser and free what it holds. A closed scene cannot be used again."""

@@ -91,6 +91,17 @@ class LiveView {
     }
     this.resized = new ResizeObserver(() => this.redraw());
     this.resized.observe(this.root);
+    this.watchPixels();
+  }
+
+  // A window moved to a screen with other pixels, or zoomed.
+  watchPixels() {
+    const same = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    same.addEventListener("change", () => {
+      if (this.freed) return;
+      this.watchPixels();
+      this.redraw();
+    }, { once: true });
   }
 
   // Draw at the browser's next frame, whatever has come until then; a hidden view waits until it is seen.

@@ -38,8 +38,10 @@ function pickCloud(p, radius, { from, along }, pixel) {
     const depth = x * along[0] + y * along[1] + z * along[2];
     if (depth <= 0) continue;
     const aside = Math.sqrt(Math.max(0, x * x + y * y + z * z - depth * depth));
-    if (aside <= radius && depth < nearest) [nearest, through] = [depth, i / 3];
     if (aside / depth < closest) [closest, beside] = [aside / depth, i / 3];
+    if (aside > radius) continue;
+    const front = depth - Math.sqrt(radius * radius - aside * aside);
+    if (front < nearest) [nearest, through] = [front, i / 3];
   }
   return through >= 0 ? through : beside;
 }
