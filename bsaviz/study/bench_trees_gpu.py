@@ -88,7 +88,7 @@ def main(argv=None):
     ]
     print(table(rows))
     about = {
-        "what": "BallTree.build with a rotated tree down to the block, points on the device; the same tree as the CPU's",
+        "what": "BallTree.build with a rotated tree down to the block; the points are on the device already",
         **SIZES,
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
