@@ -19,7 +19,7 @@ _PUBLIC = {
     "gates": "bsaviz.fields",
     "cost": "bsaviz.study",
 }
-_PACKAGES = ("attention", "datasets", "fields", "models", "physics", "study", "training", "trees", "view")
+_PACKAGES = ("attention", "datasets", "fields", "models", "physics", "study", "training", "trees", "ui", "view")
 
 __all__ = ["__version__", *_PUBLIC, *_PACKAGES]
 

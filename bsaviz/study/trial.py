@@ -9,7 +9,7 @@ from bsaviz._files import whole_file
 from bsaviz.datasets import training_cars
 from bsaviz.models import build
 from bsaviz.study.cost import cost
-from bsaviz.training import feature_width, save_model, train
+from bsaviz.training import model_sizes, save_model, train
 
 COSTS = ("gflops", "forward_ms", "training_ms", "parameters")
 
@@ -38,7 +38,7 @@ def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=No
     name, preset, settings, config = plan.arguments(chosen, seed, device)
     train_cars, test_cars = training_cars(plan.cars)
     torch.manual_seed(seed)
-    model = build(name, preset, in_features=feature_width(train_cars[0], config.features), **settings)
+    model = build(name, preset, **{**model_sizes(train_cars[0], config), **settings})
     result = train(model, train_cars, test_cars, config, progress=False, should_stop=should_stop)
     if result.stopped:
         return None

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import torch
 
 from bsaviz.attention import ProbePoint
+from bsaviz.training.batches import extra_inputs
 
 
 @torch.no_grad()
@@ -29,7 +30,7 @@ def mean_gates(model, sample):
     with ExitStack() as hooks:
         for point in points:
             hooks.callback(point.register_forward_hook(lambda module, inputs, gate: seen.append(gate)).remove)
-        model(sample.positions, sample.features, tree=sample.tree)
+        model(sample.positions, sample.features, tree=sample.tree, **extra_inputs(model, sample))
     trees = [sample.tree, sample.tree.rotated if model.config.rotates else sample.tree]
     masks = [trees[layer % 2].mask[0] for layer in range(len(seen))]  # odd layers see the rotated order
     return torch.stack([gate[0][:, mask].mean(dim=1) for gate, mask in zip(seen, masks)])
