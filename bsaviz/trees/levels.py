@@ -94,10 +94,9 @@ def _rotation(positions, mask, owned, ball_size, angle):
         place = torch.arange(positions.shape[1], device=positions.device)
         mask = place < torch.as_tensor(owned, device=positions.device)[:, None]
     slots = mask.flatten().nonzero()[:, 0]
-    columns = positions.flatten(0, 1)[slots].T.contiguous()
-    columns = list(columns.numpy() if columns.device.type == "cpu" else columns)
+    columns = list(positions.flatten(0, 1)[slots].T.contiguous().cpu().numpy())
     layout = Layout(mask.sum(1).cpu().numpy(), owned, ball_size, ball_size)
-    places = torch.as_tensor(partition(rotate(columns, angle), layout, ball_size), device=slots.device)
+    places = torch.from_numpy(partition(rotate(columns, angle), layout, ball_size)).to(slots.device)
     rotation = torch.arange(mask.numel(), device=slots.device)
     rotation[slots] = slots[places]
     return rotation.view(mask.shape) % mask.shape[1]

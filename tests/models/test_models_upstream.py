@@ -13,7 +13,7 @@ from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention
 from bsaviz.models import Transformer, TransformerConfig, build, import_upstream
 
 PUBLISHED = dict(published=True, position_scaling="none", depth=2)
-SIZES = dict(ball_size=64)
+SIZES = dict(ball_size=64, window=64)
 
 
 def published(name="bsa", **overrides):
