@@ -1,0 +1,167 @@
+"""What the benchmark of the family runs: models by task, the work of a step, and how a step is timed."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from bsaviz.models import build
+from bsaviz.study.cost import count_gflops
+from bsaviz.study.peak_memory import cuda_peak
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, as far as the cost of a training step depends on it.
+
+    Attributes
+    ----------
+    points : int
+        Points of a sample.
+    batches : tuple of int
+        Samples of a step: one, and the published number.
+    schema : dict
+        ``spatial_dims``, ``in_features``, ``out_features``.
+    presets : dict of str to str
+        Preset of Erwin, in its sizes, and of Erwin-NSA.
+    """
+
+    points: int
+    batches: tuple
+    schema: dict
+    presets: dict
+
+
+TASKS = {
+    "cars": Task(
+        3586, (1, 2), dict(spatial_dims=3, in_features=0, out_features=1),
+        {"erwin": "shapenet-small", "erwin-nsa": "shapenet"},
+    ),
+    "elasticity": Task(
+        972, (1, 16), dict(spatial_dims=2, in_features=0, out_features=1),
+        {"erwin": "shapenet-small", "erwin-nsa": "shapenet"},
+    ),
+    "md": Task(
+        890, (1, 32), dict(spatial_dims=3, in_features=52, out_features=6),
+        {"erwin": "md-small", "erwin, medium": "md-medium", "erwin-nsa": "md"},
+    ),
+    "cosmology": Task(
+        5000, (1, 16), dict(spatial_dims=3, in_features=0, out_features=3),
+        {"erwin": "cosmology-small", "erwin, medium": "cosmology-medium", "erwin-nsa": "cosmology"},
+    ),
+}  # fmt: skip
+TRANSFORMERS = ("full", "ball", "bsa", "bsa-group-compression", "bsa-no-group-selection", "nsa")
+VARIANTS_OF_ERWIN_NSA = {"erwin-nsa, groups of 8": dict(group_size=8), "erwin-nsa, recomputed": dict(recompute=True)}
+
+
+def models_of(task):
+    """Names of a task's rows, each with how to build it: the model's name, preset and settings."""
+    rows = {name: (name, "published", dict(task.schema)) for name in TRANSFORMERS}
+    for name, preset in task.presets.items():
+        settings = dict(task.schema)
+        if not settings["in_features"] and preset.startswith("cosmology"):
+            settings["coordinates"] = True
+        rows[name] = (name.split(",")[0], preset, settings)
+    for name, settings in VARIANTS_OF_ERWIN_NSA.items():
+        rows[name] = ("erwin-nsa", task.presets["erwin-nsa"], task.schema | settings)
+    return rows
+
+
+class Work:
+    """A model in training on random clouds of a task; trees and edges are made once, as a loader makes them.
+
+    Parameters
+    ----------
+    row : tuple
+        An entry of :func:`models_of`.
+    task : Task
+    batch : int
+    backend : {"auto", "torch"}
+        Kernels where they run, or plain PyTorch.
+    device : torch.device
+    """
+
+    def __init__(self, row, task, batch, backend, device):
+        torch.manual_seed(0)
+        name, preset, settings = row
+        self.device, self.batch = device, batch
+        self.model = build(name, preset, **settings).to(device).train()
+        for module in self.model.modules():
+            if hasattr(module, "backend"):
+                module.backend = backend
+        dims, features = task.schema["spatial_dims"], task.schema["in_features"]
+        self.positions = torch.rand(batch * task.points, dims, device=device)
+        self.features = torch.randn(batch * task.points, features, device=device) if features else None
+        self.sample = torch.arange(batch, device=device).repeat_interleave(task.points)
+        self.tree = self.build_tree()
+        self.inputs = {"edges": self.build_graph()} if hasattr(self.model, "graph") else {}
+        self.target = torch.randn(batch * task.points, task.schema["out_features"], device=device)
+        self.optimiser = torch.optim.AdamW(p for p in self.model.parameters() if p.requires_grad)
+
+    def build_tree(self):
+        """The trees of all samples."""
+        return self.model.tree(self.positions, self.sample)
+
+    def build_graph(self):
+        """The edges of all samples, for models that pass messages."""
+        return self.model.graph(self.positions, self.tree)
+
+    def step(self):
+        """Forward, backward and optimiser, under bfloat16 autocast on a GPU, as in training."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            out = self.model(self.positions, self.features, self.sample, self.tree, **self.inputs)
+        F.mse_loss(out.float(), self.target).backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+
+def time_steps(call, device, seconds, most=30):
+    """Median milliseconds of a call: two that are not counted, then about so many seconds of them, at least two."""
+    _milliseconds(call, device)
+    count = int(min(max(1e3 * seconds / _milliseconds(call, device), 2), most))
+    return float(np.median([_milliseconds(call, device) for _ in range(count)]))
+
+
+def measure(name, task, batch, backend, device, seconds):
+    """One row of the result."""
+    row = models_of(task)[name]
+    work = Work(row, task, batch, backend, device)
+    result = {
+        "model": name,
+        "backend": backend,
+        "batch": batch,
+        "preset": row[1],
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "step_ms": time_steps(work.step, device, seconds),
+        "tree_ms": time_steps(work.build_tree, device, seconds / 10, most=5),
+    }
+    result["steps_per_s"] = 1e3 / result["step_ms"]
+    if "edges" in work.inputs:
+        result["graph_ms"] = time_steps(work.build_graph, device, seconds / 10, most=5)
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated(device) / MIB
+        result["step_peak_mib"] = cuda_peak(work.step, device)
+        result["peak_mib"] = held + result["step_peak_mib"]
+    return result
+
+
+def operations(task, names):
+    """GFLOPs of a forward on one sample, counted, by the name of the model."""
+    counted = {}
+    for name in names:
+        model_name, preset, settings = models_of(task)[name]
+        counted[name] = count_gflops(build(model_name, preset, **settings), task.points)
+    return counted
+
+
+def _milliseconds(call, device):
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    call()
+    wait()
+    return 1e3 * (time.perf_counter() - start)
