@@ -3,8 +3,10 @@
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
+from bsa_kernels.tree import leaf_order
 from bsaviz.trees.layout import Layout
 from bsaviz.trees.partition import partition
 from bsaviz.trees.rotation import rotate
@@ -94,9 +96,21 @@ def _rotation(positions, mask, owned, ball_size, angle):
         place = torch.arange(positions.shape[1], device=positions.device)
         mask = place < torch.as_tensor(owned, device=positions.device)[:, None]
     slots = mask.flatten().nonzero()[:, 0]
-    columns = list(positions.flatten(0, 1)[slots].T.contiguous().cpu().numpy())
-    layout = Layout(mask.sum(1).cpu().numpy(), owned, ball_size, ball_size)
-    places = torch.from_numpy(partition(rotate(columns, angle), layout, ball_size)).to(slots.device)
+    columns = positions.detach().flatten(0, 1)[slots].T.contiguous()
+    by = _by_numpy if columns.device.type == "cpu" else _by_kernels
+    places = by(columns, angle, mask.sum(1).tolist(), owned, ball_size)
     rotation = torch.arange(mask.numel(), device=slots.device)
     rotation[slots] = slots[places]
     return rotation.view(mask.shape) % mask.shape[1]
+
+
+def _by_numpy(columns, angle, points, owned, ball_size):
+    """Leaf order of turned points, of which each sample has so many, down to the balls."""
+    layout = Layout(np.array(points), owned, ball_size, ball_size)
+    return torch.from_numpy(partition(rotate(list(columns.numpy()), angle), layout, ball_size))
+
+
+def _by_kernels(columns, angle, points, owned, ball_size):
+    """The same on the device of the columns."""
+    turned = torch.stack(rotate(list(columns), angle)) + 0.0  # makes -0 its equal, 0
+    return leaf_order(turned, points, owned.tolist(), ball_size=ball_size, block_size=ball_size, stop=ball_size).long()

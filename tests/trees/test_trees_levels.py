@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bsaviz.trees import BallTree
+from bsaviz.trees import BallTree, levels
 from bsaviz.trees.levels import coarse_rotations, coarsen, with_rotation
 from bsaviz.trees.rotation import rotate
 
@@ -57,3 +57,12 @@ def test_the_same_orders_are_given_again():
     first = coarse_rotations(tree, (2,), (8,))
     assert coarse_rotations(tree, (2,), (8,))[0] is first[0]
     assert coarse_rotations(tree, (2,), (4,))[0] is not first[0]
+
+
+def test_other_devices_find_the_same_order(monkeypatch):
+    tree = rotated_tree()
+    here = (tree.rotation, *coarse_rotations(tree, (2, 4), (8, 4)))
+    monkeypatch.setattr(levels, "_by_numpy", levels._by_kernels)
+    again = rotated_tree()
+    there = (again.rotation, *coarse_rotations(again, (2, 4), (8, 4)))
+    assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
