@@ -1,7 +1,7 @@
 """Fields of one model on one car for any settings: what the receptive-field explorer computes, without a widget."""
 
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +9,15 @@ import torch
 
 from bsaviz._checks import BsavizError
 from bsaviz.fields import Trace
+from bsaviz.fields.surface import as_surface, point_features
 from bsaviz.study import count_gflops
+from bsaviz.ui.early import EarlyTrace, from_tree_alone, possible
 from bsaviz.ui.settings import settings_of, with_settings
 
-KEPT = 3  # traces at hand, so that going back to the last settings is immediate
-ALL_LAYERS = 20_000  # points up to which a trace also keeps the layers before the one that is looked at
+KEPT = 3  # passes at hand, so that going back to the last settings is immediate
+LARGE = 20_000  # points from which an attention on a CPU takes longer than a slider may
+QUIET = 0.4  # seconds without a new request before the layers of a large cloud run
 WHOLE = "whole model"  # name of the panel of a kind that does not tell branches apart
-THROUGH = ("reach", "rollout")  # kinds that go through all layers up to the one that is looked at
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Reading:
 class FieldSource:
     """A model on a car, run anew where the settings ask for it, and remembered.
 
+    On a large cloud a layer's own attention is left out, and a layer beyond the first is seen in two steps: what
+    follows from the tree at once, the rest after the layers before it have run.
+
     Parameters
     ----------
     model : PointModel
@@ -52,23 +57,41 @@ class FieldSource:
     """
 
     def __init__(self, model, car, features=None):
-        self.model, self.car, self._features = model, car, features
-        flat = model.config.spatial_dims == 2
-        self._cloud = car.positions[:, :2] if flat else car
-        device = next(model.parameters()).device
-        points = torch.as_tensor(car.positions[:, : model.config.spatial_dims], device=device)
-        self.sites = model.attention_sites(model.tree(points))
+        self.model, self.car = model, car
+        self._cloud = car.positions[:, :2] if model.config.spatial_dims == 2 else car
+        surface, weight = as_surface(self._cloud, model), next(model.parameters())
+        self._features = point_features(features, surface, model)
+        self._positions = torch.as_tensor(surface.positions, device=weight.device)
+        self.sites = model.attention_sites(model.tree(self._positions))
         self.settings = settings_of(model, self.sites)
         self.heads = max(site.attention.num_heads for site in self.sites)
-        self._traces, self._gflops = OrderedDict(), {}
+        self._traces, self._prepared, self._gflops = _Recent(), _Recent(), {}
+
+    @property
+    def large(self):
+        """Whether the cloud has so many points that work is left out."""
+        return self.car.num_points > LARGE
 
     @property
     def branches(self):
         """Names of the branches of all layers, in the order in which they are first met."""
         return list(dict.fromkeys(branch for site in self.sites for branch in site.attention.branches))
 
-    def field(self, asked, ticket):
-        """What is painted: dict of branch to array (P,), bool for what may be read, float32 for an amount."""
+    def fields(self, asked, ticket):
+        """What is painted, once, or twice where the layers before take long: at first without the scored branches.
+
+        Yields
+        ------
+        dict of str to array (P,), or None where a branch is still to come
+            bool for what may be read, float32 for an amount.
+        """
+        if self.large and asked.kind == "structural" and asked.layer > 0 and not self._known(asked):
+            _, _, sites = self._prepare(asked.sizes)
+            yield from_tree_alone(sites[asked.layer], asked.query)
+            ticket.rest(QUIET)
+        yield self._field(asked, ticket)
+
+    def _field(self, asked, ticket):
         trace = self._trace(asked, ticket)
         if asked.kind == "structural":
             return trace.readable(asked.query, asked.layer, asked.head)
@@ -99,23 +122,40 @@ class FieldSource:
         return self._gflops[asked.sizes]
 
     def _trace(self, asked, ticket):
-        """A pass with these sizes that holds this layer."""
-        trace = self._traces.get(asked.sizes)
-        all_before = asked.kind in THROUGH or self.car.num_points <= ALL_LAYERS
-        layers = range(asked.layer + 1) if all_before else [asked.layer]
-        if trace is None or not set(layers) <= set(trace.layers):
-            self._check(dict(asked.sizes))
-            model = self._sized(asked.sizes)
+        """A pass with these sizes that holds what is asked for."""
+        key = self._key(asked)
+        if not self._known(asked):
+            model, tree, sites = self._prepare(asked.sizes)
             with ExitStack() as hooks:
-                for module in model.modules():
-                    if hasattr(module, "branches"):
-                        hooks.callback(module.register_forward_pre_hook(lambda *_: ticket()).remove)
-                trace = Trace(model, self._cloud, layers=list(layers), features=self._features)
-            self._traces[asked.sizes] = trace
-            while len(self._traces) > KEPT:
-                self._traces.popitem(last=False)
-        self._traces.move_to_end(asked.sizes)
-        return trace
+                for site in sites:
+                    hooks.callback(site.attention.register_forward_pre_hook(lambda *_: ticket()).remove)
+                if self._is_early(asked):
+                    site = sites[asked.layer]
+                    trace = EarlyTrace(model, self._positions, asked.layer, self._features, tree, site)
+                else:
+                    layers = list(range(asked.layer + 1))
+                    trace = Trace(model, self._cloud, layers=layers, features=self._features)
+            self._traces.keep(key, trace)
+        return self._traces[key]
+
+    def _known(self, asked):
+        key = self._key(asked)
+        return key in self._traces and asked.layer in self._traces[key].layers
+
+    def _key(self, asked):
+        return asked.sizes, self._is_early(asked)
+
+    def _is_early(self, asked):
+        return self.large and asked.kind in ("structural", "mass") and possible(self.sites[asked.layer])
+
+    def _prepare(self, sizes):
+        """Model of these sizes, its tree and sites."""
+        if sizes not in self._prepared:
+            self._check(dict(sizes))
+            model = self._sized(sizes)
+            tree = model.tree(self._positions)
+            self._prepared.keep(sizes, (model, tree, model.attention_sites(tree)))
+        return self._prepared[sizes]
 
     def _sized(self, sizes):
         return with_settings(self.model, dict(sizes))
@@ -134,6 +174,26 @@ class FieldSource:
                 f"a block of {block} points does not divide a ball of {ball}; lower the block size to {ball} or less, "
                 "or raise the ball size"
             )
+
+
+class _Recent(OrderedDict):
+    """The last few values that were kept."""
+
+    def keep(self, key, value):
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > KEPT:
+            self.popitem(last=False)
+
+
+@contextmanager
+def giving_way(model, ticket):
+    """Inside, a pass of the model stops before its next attention layer once a newer request has come."""
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if hasattr(module, "branches"):
+                hooks.callback(module.register_forward_pre_hook(lambda *_: ticket()).remove)
+        yield
 
 
 def _panels(field):

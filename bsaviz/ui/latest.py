@@ -27,6 +27,14 @@ class Ticket:
         """Whether a newer request has come."""
         return self.number != self._latest.newest
 
+    def rest(self, seconds):
+        """Wait before long work, so that it does not stand in the way of a drag; raises `Superseded` at once."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            if self.superseded:
+                raise Superseded
+
     def __call__(self):
         if self.superseded and time.monotonic() - self._started > PATIENCE:
             raise Superseded

@@ -6,6 +6,7 @@ from bsaviz.fields import KINDS, landmarks
 from bsaviz.ui import controls
 from bsaviz.ui.explorer import Explorer
 from bsaviz.ui.field_source import WHOLE, Asked, FieldSource
+from bsaviz.ui.size_sliders import size_slider
 from bsaviz.ui.subject import as_car, as_model
 from bsaviz.ui.text import swatch, table
 from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
@@ -26,7 +27,6 @@ BARS = {
 }
 RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
 HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
-LARGEST_K = 64
 ALL, OTHER = "all", "another point"
 HEIGHTS = {1: 460, 2: 380}  # of the scene, pixels, by the number of panels
 
@@ -104,7 +104,7 @@ class ReceptiveFieldExplorer(Explorer):
         self.branch = controls.menu("Branch", branches, ALL, "One branch alone is drawn larger")
         kinds = [(KIND_NAMES.get(kind, kind), kind) for kind in KINDS]
         self.kind = controls.menu("Kind", kinds, "structural", "What is painted on the car")
-        self.sizes = {name: _size_slider(setting, points) for name, setting in source.settings.items()}
+        self.sizes = {name: size_slider(setting, points) for name, setting in source.settings.items()}
         for control in (self.layer, self.head, self.branch, self.kind, *self.sizes.values()):
             control.observe(self._refresh, "value")
         self.query.observe(self._moved, "value")
@@ -135,9 +135,9 @@ class ReceptiveFieldExplorer(Explorer):
 
     def _steps(self, wanted, ticket):
         asked, branch = wanted
-        field = self.source.field(asked, ticket)
-        panels = tuple(field) if branch not in field else (branch,)
-        yield lambda: self._paint(asked, panels, field)
+        for field in self.source.fields(asked, ticket):
+            panels = tuple(field) if branch not in field else (branch,)
+            yield lambda panels=panels, field=field: self._paint(asked, panels, field)
         readings = self.source.readings(asked, ticket)
         yield lambda: self._count(readings, None)
         gflops = self.source.gflops(asked)
@@ -150,9 +150,9 @@ class ReceptiveFieldExplorer(Explorer):
         self._set_panels(panels)
         with self.scene.batch():
             for panel, branch in enumerate(panels):
-                title = branch.capitalize() if branch == WHOLE else f"{branch.capitalize()}, layer {asked.layer}"
-                self.scene.set_title(title, panel=panel)
-                _paint_panel(self.scene, panel, branch, field[branch], asked.kind)
+                self.scene.set_title(_title(branch, asked.layer, field[branch]), panel=panel)
+                values = np.zeros(self.car.num_points, bool) if field[branch] is None else field[branch]
+                _paint_panel(self.scene, panel, branch, values, asked.kind)
             self.scene.highlight([asked.query], colour=QUERY_COLOUR)
         self._say(self._hints())
 
@@ -194,6 +194,12 @@ class ReceptiveFieldExplorer(Explorer):
         return f"With these weights {'; '.join(fixed)}." if fixed else ""
 
 
+def _title(branch, layer, values):
+    if branch == WHOLE:
+        return branch.capitalize()
+    return f"{branch.capitalize()}, layer {layer}" + (": running the layers" if values is None else "")
+
+
 def _paint_panel(scene, panel, branch, values, kind):
     colour = COLOURS.get(branch, "#0072B2")
     if values.dtype == bool:
@@ -206,33 +212,3 @@ def _paint_panel(scene, panel, branch, values, kind):
     label = BARS.get(kind, kind)
     ramp = "viridis" if branch == WHOLE else RAMPS.get(branch, "viridis")
     scene.set_scalars(amount, panel=panel, cmap=ramp, clim=(0.0, highest), label=label)
-
-
-def _size_slider(setting, points):
-    slider = _SLIDERS[setting.name](setting, points)
-    if setting.fixed:
-        slider.disabled, slider.tooltip = True, f"Fixed: {setting.fixed}"
-    return slider
-
-
-def _powers(label, low, high, tooltip):
-    def slider(setting, points):
-        values = controls.powers_of_two(low, high or 1 << points.bit_length(), setting.value)
-        return controls.choice_slider(label, values, setting.value, tooltip)
-
-    return slider
-
-
-def _top_k(setting, points):
-    most = max(setting.value, LARGEST_K)
-    return controls.whole_slider(
-        "Top-k k* (blocks)", setting.value, 1, most, "Blocks that a group selects, outside its own ball"
-    )
-
-
-_SLIDERS = {
-    "ball_size": _powers("Ball size m (points)", 8, None, "Points of a ball: a query reads all points of its own ball"),
-    "block_size": _powers("Block size l (points)", 2, 256, "Points pooled into one key of the compression branch"),
-    "group_size": _powers("Group size g (queries)", 1, 256, "Queries that select their blocks together"),
-    "top_k": _top_k,
-}
