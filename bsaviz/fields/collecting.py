@@ -1,22 +1,50 @@
 """One request for fields: what was asked for, the arrays it fills, and the dataset they become."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
 from bsaviz.fields import layerwise
+from bsaviz.fields.model_gradient import model_gradient
 from bsaviz.fields.queries import resolve_choice
 from bsaviz.fields.regions import resolve_queries
+from bsaviz.fields.through import reach, rollout
 
 BY_HEAD = ("query", "layer", "head", "branch", "point")
-DIMS = {"structural": BY_HEAD, "mass": BY_HEAD}
-DTYPES = {"structural": bool, "mass": np.float32}
-NEEDS = {"structural": ("indices",), "mass": ("q", "k", "q_coarse", "k_coarse", "indices")}
-KINDS = tuple(DIMS)
-_DESCRIBED = {
-    "structural": "the branch may read the point",
-    "mass": "attention mass: gate x softmax probability",
-}
-_LAYERWISE = {"structural": layerwise.structural, "mass": layerwise.mass}
+THROUGH = ("query", "layer", "branch", "point")
+_KEYS = ("q", "k", "q_coarse", "k_coarse", "indices")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of field: its dimensions and dtype, what it means, and the probe points that it needs."""
+
+    dims: tuple
+    dtype: type
+    long_name: str
+    needs: tuple = ()
+    of_layer: object = None  # computes it from one layer
+    through: object = None  # or from all layers up to one
+
+
+KIND = {
+    "structural": Kind(BY_HEAD, bool, "the branch may read the point", ("indices",), layerwise.structural),
+    "mass": Kind(BY_HEAD, np.float32, "attention mass: gate x softmax probability", _KEYS, layerwise.mass),
+    "gradient": Kind(
+        BY_HEAD, np.float32, "norm of the change of the branch's output with the point's token", ("indices",),
+        layerwise.gradient,
+    ),
+    "reach": Kind(
+        THROUGH, bool, "the point reaches the query through branches no farther than this one", ("indices",),
+        through=reach,
+    ),
+    "rollout": Kind(
+        THROUGH, np.float32, "mass rolled out along paths whose farthest branch is this one", _KEYS, through=rollout
+    ),
+    "model_gradient": Kind(("query", "point"), np.float32, "norm of the change of the prediction with the point"),
+}  # fmt: skip
+KINDS = tuple(KIND)
 
 
 class Collector:
@@ -48,16 +76,39 @@ class Collector:
     @property
     def needs(self):
         """Probe points that these kinds are computed from."""
-        return sorted({"gate", *(need for kind in self.kinds for need in NEEDS[kind])})
+        return sorted({"gate", *(need for kind in self.kinds for need in KIND[kind].needs)})
+
+    @property
+    def through(self):
+        """The kinds that go through the layers below."""
+        return [kind for kind in self.kinds if KIND[kind].through]
+
+    @property
+    def visits(self):
+        """Layers to look into: those asked for, and all below them where a kind goes through."""
+        return list(range(max(self.layers) + 1)) if self.through else self.layers
 
     def add(self, trace):
         """Find what one layer tells by itself."""
         there = [head for head in self.heads if head < trace.num_heads]
         trace, rows = trace.of_heads(there), [self.heads.index(head) for head in there]
         self._put("gate", BY_HEAD[:-1], np.float32, trace, rows, layerwise.gates_at(trace, self.queries))
-        for kind in self.kinds:
-            if kind in _LAYERWISE:
-                self._put(kind, DIMS[kind], DTYPES[kind], trace, rows, _LAYERWISE[kind](trace, self.queries))
+        for name in self.kinds:
+            kind = KIND[name]
+            if kind.of_layer:
+                self._put(name, kind.dims, kind.dtype, trace, rows, kind.of_layer(trace, self.queries))
+
+    def add_through(self, traces):
+        """Find what goes through the layers; `traces` are those of all layers up to the last one asked for."""
+        traces = [trace.of_heads([head for head in self.heads if head < trace.num_heads]) for trace in traces]
+        for name in self.through:
+            self.found[name] = (THROUGH, KIND[name].through(traces, self.queries, self.layers, self.branches))
+
+    def add_model(self, model, tree, sites, features):
+        """Find what only the whole model tells."""
+        if "model_gradient" in self.kinds:
+            found = model_gradient(model, self.surface, tree, sites, self.queries, features)
+            self.found["model_gradient"] = (KIND["model_gradient"].dims, found)
 
     def _put(self, name, dims, dtype, trace, rows, values):
         """Store values (Q, heads, branches, ...) of a layer. A head or branch that it lacks stays False or NaN."""
@@ -78,12 +129,9 @@ class Collector:
             Of `attributes`.
         """
         variables, axes = drawn
-        described = {
-            kind: (dims, values, {"long_name": _DESCRIBED[kind], "units": "1"})
-            for kind, (dims, values) in self.found.items() if kind != "gate"
-        }  # fmt: skip
-        dims, gate = self.found["gate"]
-        described["gate"] = (dims, gate, {"long_name": "gate of the branch at the query", "units": "1"})
+        describe = lambda name, long_name: (*self.found[name], {"long_name": long_name, "units": "1"})
+        described = {name: describe(name, KIND[name].long_name) for name in self.kinds}
+        described["gate"] = describe("gate", "gate of the branch at the query")
         count = len(self.queries)
         title = f"receptive field of {count} {self._noun()}{'s' if count > 1 else ''} of {self.surface.name}"
         variables = {**described, **variables, **self._regions()}

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from bsaviz.fields.gradient import layer_gradient
 from bsaviz.fields.mass import probabilities
 from bsaviz.fields.structural import readable
 
@@ -38,6 +39,12 @@ def mass(trace, queries):
             probability = trace.to_points(probabilities(trace, branch, slots[rows]))
             _gather(out[:, :, b], queries, rows, probability * gate[:, :, b, None], mean=True)
     return out
+
+
+def gradient(trace, queries):
+    """Norm of the Jacobian of each branch's output, of its mean over a region: (Q, H, branches, P) float32."""
+    members = [trace.slots[torch.from_numpy(points).to(trace.slots.device)] for points in queries.members]
+    return layer_gradient(trace, members).cpu().numpy()
 
 
 def chunks(trace, rows):

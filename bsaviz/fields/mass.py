@@ -7,7 +7,7 @@ With the gates :math:`\gamma_b` of query :math:`i` and the probability :math:`p_
 
 import torch
 
-from bsaviz.fields.structural import selected_blocks, window_slots
+from bsaviz.fields.structural import READS_FEW, read_by
 
 
 def probabilities(trace, branch, slots):
@@ -32,24 +32,53 @@ def probabilities(trace, branch, slots):
     tensor (Q, H, N) float64
         Each row sums to one, or is zero where the branch has nothing to read.
     """
-    rows, read = attention_rows(trace, branch, slots)
-    if branch == "compression":
-        return share_blocks(trace, rows)
-    return rows if read is None else _spread(trace, rows, read)
+    if branch in READS_FEW:
+        found, read = of_few(trace, branch, slots[:, None])
+        rows = found[:, :, 0].transpose(0, 1)
+        spread = rows.new_zeros(*rows.shape[:2], trace.num_slots)
+        return spread.scatter_add_(-1, read.expand(rows.shape), rows)
+    rows = of_all(trace, branch, query_rows(trace, branch, slots)).transpose(0, 1)
+    return share_blocks(trace, rows) if branch == "compression" else rows
 
 
-def attention_rows(trace, branch, slots):
-    """Probabilities of the keys that each query has in one branch, and where those keys are.
+def of_few(trace, branch, slots, dtype=torch.float64):
+    """Probabilities in a branch that reads few slots, for units of queries that look at the same ones.
 
-    Differentiable in q, k, q_coarse and k_coarse of the trace.
+    Differentiable in q and k of the trace.
+
+    Parameters
+    ----------
+    slots : tensor (U, g) int64
+        Units of g queries.
 
     Returns
     -------
-    rows : tensor (Q, H, R) float64
-    read : tensor (Q, 1 or H, R) int64, or None
-        Slot of each key; None where the keys are all slots in order, or (compression) all blocks in order.
+    found : tensor (H, U, g, R)
+    read : tensor (U, 1 or H, R) int64
+        Slot of each key.
     """
-    return _ROWS[branch](trace, slots)
+    read, there = read_by(trace, branch, slots[:, 0])
+    heads = torch.arange(trace.num_heads, device=slots.device)[:, None, None]
+    by_head, allowed = read.transpose(0, 1), there.transpose(0, 1)[:, :, None]  # (1 or H, U, R), (1 or H, U, 1, R)
+    scores = scaled_scores(trace.q[:, slots].to(dtype), trace.k[heads, by_head].to(dtype))
+    if branch == "ball" and trace.distance_slope is not None:
+        apart = trace.positions[slots].to(dtype)[:, :, None] - trace.positions[read[:, 0]].to(dtype)[:, None]
+        scores = scores + trace.distance_slope.to(dtype)[:, None, None, None] * apart.norm(dim=-1)
+    return softmax(scores, allowed), read
+
+
+def query_rows(trace, branch, slots):
+    """Row of `of_all` that holds each query: its slot, or its block under group compression."""
+    coarse = branch == "compression" and trace.group_compression
+    return slots // trace.block_size if coarse else slots
+
+
+def of_all(trace, branch, rows, dtype=torch.float64):
+    """Probabilities (H, rows, slots or blocks) in a branch that reads everything, for the rows of `query_rows`."""
+    compressed = branch == "compression"
+    queries = trace.q_coarse if compressed and trace.group_compression else trace.q
+    keys, allowed = (trace.k_coarse, attended_in_blocks(trace) > 0) if compressed else (trace.k, trace.attended)
+    return softmax(scaled_scores(queries[:, rows].to(dtype), keys.to(dtype)), allowed)
 
 
 def share_blocks(trace, of_block):
@@ -63,69 +92,14 @@ def attended_in_blocks(trace):
     return trace.attended.view(trace.num_blocks, trace.block_size).sum(-1)
 
 
-def _full(trace, slots):
-    return _softmax(_scores(_rows(trace.q, slots), trace.k), trace.attended), None
+def scaled_scores(queries, keys):
+    """q k^T / sqrt(d) of the last two axes."""
+    return queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
 
 
-def _ball(trace, slots):
-    size = trace.ball_size
-    within = (slots // size * size)[:, None] + torch.arange(size, device=slots.device)  # (Q, m)
-    scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[:, within].transpose(0, 1))[:, :, 0]
-    if trace.distance_slope is not None:
-        distance = (trace.positions[slots][:, None] - trace.positions[within]).double().norm(dim=-1)
-        scores = scores + trace.distance_slope.double()[:, None] * distance[:, None]
-    return _softmax(scores, trace.attended[within][:, None]), within[:, None]
-
-
-def _compression(trace, slots):
-    coarse = trace.group_compression
-    queries = _rows(trace.q_coarse, slots // trace.block_size) if coarse else _rows(trace.q, slots)
-    return _softmax(_scores(queries, trace.k_coarse), attended_in_blocks(trace) > 0), None
-
-
-def _selection(trace, slots):
-    blocks = selected_blocks(trace, slots)  # (Q, H, k)
-    offsets = torch.arange(trace.block_size, device=slots.device)
-    read = (blocks.clamp(min=0)[..., None] * trace.block_size + offsets).flatten(-2)  # (Q, H, k l)
-    there = (blocks >= 0).repeat_interleave(trace.block_size, dim=-1) & trace.attended[read]
-    heads = torch.arange(trace.num_heads, device=slots.device)[:, None]
-    scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[heads, read])[:, :, 0]
-    return _softmax(scores, there), read
-
-
-def _window(trace, slots):
-    read, there = window_slots(trace, slots)
-    scores = _scores(_rows(trace.q, slots)[:, :, None], trace.k[:, read].transpose(0, 1))[:, :, 0]
-    return _softmax(scores, (there & trace.attended[read])[:, None]), read[:, None]
-
-
-_ROWS = {"ball": _ball, "compression": _compression, "selection": _selection, "window": _window, "full": _full}
-
-
-def _rows(queries, slots):
-    """Rows of (H, N, d) as (Q, H, d)."""
-    return queries[:, slots].transpose(0, 1)
-
-
-def _scores(queries, keys):
-    """Scaled products: one query (Q, H, d) with the keys (H, M, d), or rows (Q, H, 1, d) with (Q, H, M, d)."""
-    queries, keys = queries.double(), keys.double()
-    scale = queries.shape[-1] ** -0.5
-    if keys.ndim == 3:
-        return torch.einsum("qhd,hmd->qhm", queries, keys) * scale
-    return queries @ keys.transpose(-1, -2) * scale
-
-
-def _softmax(scores, allowed):
+def softmax(scores, allowed):
     """Softmax over the allowed entries of the last axis; zeros where none is allowed."""
-    allowed = allowed.expand(scores.shape)
     scores = scores.masked_fill(~allowed, -torch.inf)
-    highest = scores.amax(dim=-1, keepdim=True).detach()
+    highest = scores.detach().amax(dim=-1, keepdim=True)
     weights = (scores - highest.masked_fill(highest.isinf(), 0)).exp()
     return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-
-
-def _spread(trace, values, slots):
-    """Put values (Q, H, R) at their slots (Q, 1 or H, R) of N."""
-    spread = values.new_zeros(*values.shape[:2], trace.num_slots)
-    return spread.scatter_add_(-1, slots.expand(values.shape), values)

@@ -79,5 +79,15 @@ def receptive_field(
     sites = model.attention_sites(tree)
     asked = Collector(sites, surface, query, layers, heads, kinds)
     features = point_features(features, surface, model)
-    walk(model, surface, tree, sites, asked.layers, asked.needs, asked.add, features=features, progress=progress)
+    below = []
+
+    def visit(trace):
+        if trace.layer in asked.layers:
+            asked.add(trace)
+        if asked.through:
+            below.append(trace)
+
+    walk(model, surface, tree, sites, asked.visits, asked.needs, visit, features=features, progress=progress)
+    asked.add_through(below)
+    asked.add_model(model, tree, sites, features)
     return asked.dataset(surface_variables(surface), attributes(surface, model, tree, ""))

@@ -2,6 +2,9 @@
 
 import torch
 
+# Branches that read a few slots; the others read all of them.
+READS_FEW = ("ball", "selection", "window")
+
 
 def readable(trace, branch, slots):
     """Slots that a branch may read from, for each query and head.
@@ -28,51 +31,50 @@ def readable(trace, branch, slots):
     Returns
     -------
     tensor (Q, H, N) bool
-        Broadcast over the heads where they all read the same.
     """
-    chosen = _READS[branch](trace, slots) & trace.attended
-    return chosen.expand(len(slots), trace.num_heads, trace.num_slots)
+    shape = (len(slots), trace.num_heads, trace.num_slots)
+    if branch not in READS_FEW:
+        return trace.attended.expand(shape)
+    read, there = read_by(trace, branch, slots)
+    chosen = torch.zeros(*read.shape[:2], trace.num_slots + 1, dtype=torch.bool, device=slots.device)
+    chosen.scatter_(-1, read.masked_fill(~there, trace.num_slots), True)  # one extra column takes what is not there
+    return chosen[..., :-1].expand(shape)
 
 
-def selected_blocks(trace, slots):
-    """Blocks chosen by the group of each query: (Q, H, k) int64, best first, -1 where a slot is missing."""
-    return trace.indices[:, slots // trace.group_size].transpose(0, 1)
+def read_by(trace, branch, slots):
+    """Slots that a branch of `READS_FEW` looks at, and which of them it may read.
+
+    Returns
+    -------
+    read : tensor (Q, 1 or H, R) int64
+        One row for all heads where they look at the same.
+    there : tensor (Q, 1 or H, R) bool
+        False for padding and for missing slots, whose number in `read` means nothing.
+    """
+    read, exists = _LOOKS_AT[branch](trace, slots)
+    return read, exists & trace.attended[read]
 
 
-def window_slots(trace, slots):
-    """Slots in the window around each of `slots`, (Q, w) int64, and which of them exist; the others are given as 0."""
-    around = slots[:, None] + torch.arange(trace.window, device=slots.device) - trace.window // 2
-    there = (around >= 0) & (around < trace.num_slots)
-    return around.masked_fill(~there, 0), there
-
-
-def _whole_cloud(trace, slots):
-    return torch.ones(1, 1, 1, dtype=torch.bool, device=slots.device)
+def unit_size(trace, branch):
+    """How many slots in a row look at the same slots in a branch of `READS_FEW`."""
+    return {"ball": trace.ball_size, "selection": trace.group_size, "window": 1}[branch]
 
 
 def _own_ball(trace, slots):
-    ball_of_slot = torch.arange(trace.num_slots, device=slots.device) // trace.ball_size
-    return (ball_of_slot == (slots // trace.ball_size)[:, None])[:, None]
+    read = (slots // trace.ball_size * trace.ball_size)[:, None] + torch.arange(trace.ball_size, device=slots.device)
+    return read[:, None], torch.ones_like(read[:, None], dtype=torch.bool)
 
 
 def _selected(trace, slots):
-    blocks = selected_blocks(trace, slots)
-    missing = trace.num_blocks  # one extra column takes the missing slots
-    chosen = torch.zeros(*blocks.shape[:2], trace.num_blocks + 1, dtype=torch.bool, device=slots.device)
-    chosen.scatter_(-1, blocks.masked_fill(blocks < 0, missing), True)
-    return chosen[..., :missing].repeat_interleave(trace.block_size, dim=-1)
+    blocks = trace.indices[:, slots // trace.group_size].transpose(0, 1)  # (Q, H, k); -1 is missing
+    read = blocks.clamp(min=0)[..., None] * trace.block_size + torch.arange(trace.block_size, device=slots.device)
+    return read.flatten(-2), (blocks >= 0).repeat_interleave(trace.block_size, dim=-1)
 
 
 def _window(trace, slots):
-    around, there = window_slots(trace, slots)
-    counts = torch.zeros(len(slots), trace.num_slots, dtype=torch.int32, device=slots.device)
-    return (counts.scatter_add_(1, around, there.int()) > 0)[:, None]
+    around = slots[:, None, None] + torch.arange(trace.window, device=slots.device) - trace.window // 2
+    exists = (around >= 0) & (around < trace.num_slots)
+    return around.clamp(0, trace.num_slots - 1), exists
 
 
-_READS = {
-    "ball": _own_ball,
-    "compression": _whole_cloud,
-    "selection": _selected,
-    "window": _window,
-    "full": _whole_cloud,
-}
+_LOOKS_AT = {"ball": _own_ball, "selection": _selected, "window": _window}

@@ -67,6 +67,9 @@ class Trace:
         asked = Collector(self.sites, self.surface, query, layers, heads, kinds, self.layers)
         for layer in asked.layers:
             asked.add(self._traces[layer])
+        if asked.through:
+            asked.add_through([self._traces[layer] for layer in self._below(max(asked.layers))])
+        asked.add_model(self.model, self.tree, self.sites, self._features)
         return asked.dataset(self._drawn, self._attributes)
 
     def readable(self, query, layer, head=None):
@@ -106,6 +109,16 @@ class Trace:
         """Gate of every branch at every point of one layer: array (head, branch, point) float32; ones without gates."""
         trace = self._kept(layer)
         return trace.gate[:, trace.slots].transpose(1, 2).float().cpu().numpy()
+
+    def _below(self, last):
+        """Layers 0..last, all of which must have been kept."""
+        missing = [layer for layer in range(last + 1) if layer not in self._traces]
+        if missing:
+            raise BsavizError(
+                f"reach and rollout of layer {last} go through all layers below it, and layer {missing[0]} was not "
+                f"kept; make the trace with layers=range({last + 1}) or without layers"
+            )
+        return range(last + 1)
 
     def _kept(self, layer):
         return self._traces[resolve_choice("layer", layer, self.layers)[0]]

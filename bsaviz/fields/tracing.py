@@ -48,6 +48,8 @@ class LayerTrace:
     ball_size, block_size, group_size, window : int
         `group_size` is 1 where every query selects for itself.
     group_compression : bool
+    heads : tuple of int, or None
+        Heads of the attention that this is about; None for all of them.
 
     Those that a kind of attention does not have, or that were not asked for, are None.
     """
@@ -74,6 +76,7 @@ class LayerTrace:
     group_size: int | None = None
     window: int | None = None
     group_compression: bool = False
+    heads: tuple | None = None
 
     @property
     def num_heads(self):
@@ -92,11 +95,12 @@ class LayerTrace:
         return self.num_slots // self.block_size
 
     def of_heads(self, heads):
-        """The same trace with only these heads, in this order."""
+        """The same trace of all heads with only these, in this order."""
         if heads == list(range(self.num_heads)):
             return self
         values = {name: getattr(self, name) for name in _BY_HEAD}
-        return replace(self, **{name: value[heads] for name, value in values.items() if value is not None})
+        chosen = {name: value[heads] for name, value in values.items() if value is not None}
+        return replace(self, **chosen, heads=tuple(heads))
 
     def to_points(self, values):
         """What the points get of values (..., N) of the attended slots: (..., P).
@@ -172,9 +176,14 @@ def walk(model, surface, tree, sites, layers, needs, visit, *, features=None, pr
         with torch.no_grad(), ExitStack() as hooks:
             bar = hooks.enter_context(tqdm(total=len(layers), desc="layers", disable=not progress))
             record = hooks.enter_context(probe(model, names)) if names else {}
+            visiting = []
 
             def seen(i, inputs):
+                if visiting:  # what is shown may run the attention again
+                    return
+                visiting.append(i)
                 visit(_trace(i, sites[i], inputs, record))
+                visiting.clear()
                 record.clear()
                 bar.update()
                 if i == last:
