@@ -15,7 +15,7 @@ class TokenGate(nn.Module):
         self.proj = Linear(dim, 3 * num_heads)
 
     def forward(self, x):
-        return self.proj(x).sigmoid().unflatten(-1, (self.num_heads, 3)).transpose(1, 2)
+        return self.proj(x).unflatten(-1, (self.num_heads, 3)).transpose(1, 2).contiguous().sigmoid()
 
 
 class StaticGate(nn.Module):

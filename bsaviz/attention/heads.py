@@ -39,7 +39,8 @@ class Heads(nn.Module):
 
     def split(self, x):
         """q, k, v of shape (B, H, N, d) from tokens (B, N, C)."""
-        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        # One copy for all three; kernels would else make three, and three more when they come back for the gradient.
+        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
         return self.q(heads[0]), self.k(heads[1]), self.v(heads[2])
 
     def merge(self, heads):

@@ -21,7 +21,8 @@ class SlotOrder:
         if rotation is not None:
             offset = torch.arange(len(rotation), device=rotation.device)[:, None] * rotation.shape[1]
             self.order = (rotation + offset).flatten()
-            self.inverse = (rotation.argsort(dim=1) + offset).flatten()
+            slots = torch.arange(len(self.order), device=rotation.device)
+            self.inverse = torch.empty_like(slots).scatter_(0, self.order, slots)
         self.positions = self._take(positions, self.order)
         self.mask = None if mask is None else self._take(mask, self.order)
 
