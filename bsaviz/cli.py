@@ -55,9 +55,10 @@ def _demo_options(add):
 
 def _train_options(add):
     add("--out", type=Path, required=True, metavar="CHECKPOINT", help="writes CHECKPOINT.safetensors + .json")
-    add("--cars", default="generated", metavar="SET", help="generated, generated:COUNT, or a ShapeNet-Car folder")
-    add("--model", default="bsa", help="bsa, bsa-group-compression, bsa-no-group-selection, full, ball")
-    add("--preset", default="small", help="tiny, small or published")
+    add("--cars", default="generated", metavar="SET",
+        help="generated, generated:COUNT, a ShapeNet-Car folder, elasticity, md or cosmology")  # fmt: skip
+    add("--model", default="bsa", help="bsa, full, ball, nsa, erwin, erwin-nsa, ...; an unknown name lists them all")
+    add("--preset", default="small", help="tiny, small, published, or one of the model's own")
     add("--steps", type=int, default=1000)
     add("--batch-size", type=int, default=2, help="cars in a step")
     add("--num-points", type=int, help="points drawn of each car in each step (default: all)")
@@ -123,14 +124,12 @@ def _demo(arguments):
 def _train(arguments):
     import torch
 
-    from bsaviz.datasets import training_cars
+    from bsaviz.datasets import load_set, training_cars
     from bsaviz.models import build
-    from bsaviz.training import TrainConfig, feature_width, train
+    from bsaviz.training import TrainConfig, model_sizes, train
 
-    torch.manual_seed(arguments.seed)  # the weights the model starts from
-    train_cars, test_cars = training_cars(arguments.cars)
-    width = feature_width(train_cars[0], arguments.features)
-    model = build(arguments.model, preset=arguments.preset, in_features=width)
+    load = load_set if arguments.cars in ("elasticity", "md", "cosmology") else training_cars
+    train_cars, test_cars = load(arguments.cars)
     config = TrainConfig(
         steps=arguments.steps,
         batch_size=arguments.batch_size,
@@ -143,6 +142,8 @@ def _train(arguments):
         seed=arguments.seed,
         device=arguments.device,
     )
+    torch.manual_seed(arguments.seed)  # the weights the model starts from
+    model = build(arguments.model, preset=arguments.preset, **model_sizes(train_cars[0], config))
     checkpoint = arguments.out.with_suffix("") if arguments.out.suffix == ".safetensors" else arguments.out
     result = train(
         model, train_cars, test_cars, config,
