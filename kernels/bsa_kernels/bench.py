@@ -1,27 +1,28 @@
-"""``python -m bsa_kernels.bench``: Ball Sparse Attention's kernels timed against dense attention, in one run.
+"""``python -m bsa_kernels.bench``: Ball Sparse Attention's kernels timed against what else there is, in one run.
 
-Nothing is timed before it is right: the kernels are first held against the float64 reference. Times are medians of CUDA
-events over rotated inputs; up to 4096 points both sides run in CUDA graphs as well, since launches dominate there. Each
-row is a ratio to the better of PyTorch's flash and cuDNN attention.
+Nothing is timed before it is right: the kernels are first held against the float64 reference, the peers against the
+kernels. Times are medians of CUDA events over rotated inputs; up to 4096 points both sides run in CUDA graphs as well,
+since launches dominate there. Each row is a ratio to the better of PyTorch's flash and cuDNN attention at its size.
 """
 
 import argparse
 import datetime
 import json
-import statistics
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bsa_kernels.bench_timing import measure
 
 VARIANTS = {"bsa": dict(), "bsa-group-compression": dict(group_compression=True)}
-DENSE = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 POINTS = (1024, 4096, 16384, 65536, 262144, 1048576)
 GRAPH_POINTS = 4096
-DENSE_POINTS = {"flash": 65536, "cudnn": 262144}
+FLASH_POINTS = 65536  # flash is the slower one at every size
+REPEATED_POINTS = 262144  # up to which dense attention is timed more than once
+PEER_POINTS = (4096, 16384, 65536)
 # One multiprocessor's rates a clock: exponentials, and bf16 multiply-adds of its matrix units.
 EXPONENTIALS, MATRIX = 16, 2048
+PEERS_DIFFER = 0.2  # near ties between blocks are decided by rounding: some groups read other blocks
 
 
 def gate(dtype, head_dim):
@@ -40,147 +41,141 @@ def gate(dtype, head_dim):
             raise SystemExit(f"{variant}: chosen blocks score {regret:.2e} less than the best: not timed")
 
 
-def time_ms(runs, repeats, graph):
-    """Median milliseconds of one call, the callables taking turns."""
-    for run in runs:
-        run()
-    torch.cuda.synchronize()
-    if graph:
-        runs = [_captured(run) for run in runs]
-    events = []
-    for i in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        runs[i % len(runs)]()
-        end.record()
-        events.append((begin, end))
-    torch.cuda.synchronize()
-    return statistics.median(begin.elapsed_time(end) for begin, end in events)
+def hold_against(name, peer, kernels, inputs):
+    """Refuse to time a peer that computes something else."""
+    from bsa_kernels.triton import check
+
+    with torch.no_grad():
+        error = check.relative(peer(*inputs), kernels(*inputs))
+    if not error <= PEERS_DIFFER:
+        raise SystemExit(f"{name}: off by {error:.2e} from the kernels: not timed")
 
 
-def _captured(run):
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    graph.replay()
-    return graph.replay
+class Table:
+    """Rows of one number of heads, head dimension and dtype.
 
+    Parameters
+    ----------
+    heads, head_dim : int
+    dtype : torch.dtype
+    whole_dense : int
+        Beyond this many points dense attention is timed with one head and multiplied: each head fills the device.
+    """
 
-def peak_gib(run):
-    """Peak memory of one call, the arguments it was made with included."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    run()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / 2**30
+    def __init__(self, heads, head_dim, dtype, whole_dense=1048576):
+        self.heads, self.head_dim, self.dtype, self.whole_dense = heads, head_dim, dtype, whole_dense
 
+    def rows(self, n, graph, peers):
+        """All rows of one size: dense attention, the kernels, and the peers asked for."""
+        dense = self.dense(n, graph)
+        best = [min((row[i] for row in dense.values()), default=None) for i in range(3)]
+        rows = [self._row(f"dense-{name}", n, graph, row, best) for name, row in dense.items()]
+        if n > self.whole_dense:
+            for row in rows:
+                row["note"] = f"one head timed, multiplied by {self.heads}"
+        for variant in VARIANTS:
+            measured = measure(self._arguments(n), self.kernels(variant), n, graph)
+            torch.cuda.empty_cache()
+            row = self._row(variant, n, graph, measured, best)
+            for name, passes, ms in (("forward", 1, measured[0]), ("forward_backward", 3, measured[1])):
+                row[f"{name}_floor_share"] = round(floor_ms(variant, n, self.heads, self.head_dim, passes) / ms, 3)
+            rows.append(row)
+        if n in PEER_POINTS and not graph:
+            rows += [row for name in peers for row in self.peer_rows(name, n, best)]
+        return rows
 
-def measure(make, function, n, graph):
-    """(forward ms, forward+backward ms, peak GiB) of function(*arguments); make(seed) gives (arguments, dout)."""
-    repeats = 40 if n <= 65536 else 3 if n <= 262144 else 2
+    def dense(self, n, graph):
+        """{kernel: (forward, forward+backward, peak)} of PyTorch's dense attention."""
+        from bsa_kernels import bench_peers
 
-    def both(arguments, dout):
-        leaves = [x.requires_grad_() if x is not None and x.is_floating_point() else x for x in arguments]
-        wanted = [x for i, x in enumerate(leaves) if x is not None and x.is_floating_point() and i != 4]
-
-        def forward():
-            with torch.no_grad():
-                function(*leaves)
-
-        def backward():
-            torch.autograd.grad(function(*leaves), wanted, dout)
-
-        return forward, backward
-
-    runs = both(*make(0))
-    peak = peak_gib(runs[1])
-    sets = [runs] if n > 65536 else [runs, *(both(*make(seed)) for seed in range(1, 4))]
-    forward, backward = (time_ms([s[i] for s in sets], repeats, graph) for i in range(2))
-    return forward, backward, peak
-
-
-def dense_rows(n, heads, head_dim, dtype, graph):
-    """{backend: (forward, forward+backward, peak)} of PyTorch's dense attention."""
-    rows = {}
-    for name, backend in DENSE.items():
-        if n > DENSE_POINTS[name]:  # flash is the slower one at every size; a million points take 20 s a step
-            continue
-
-        def attend(q, k, v, backend=backend):
-            with sdpa_kernel(backend):
-                return F.scaled_dot_product_attention(q, k, v)
+        heads = self.heads if n <= self.whole_dense else 1
 
         def make(seed):
             source = torch.Generator("cuda").manual_seed(seed)
-            tensors = [torch.randn(1, heads, n, head_dim, generator=source, device="cuda").to(dtype) for _ in range(4)]
+            shape = 1, heads, n, self.head_dim
+            tensors = [torch.randn(shape, generator=source, device="cuda").to(self.dtype) for _ in range(4)]
             return tensors[:3], tensors[3]
 
-        try:
-            rows[name] = measure(make, attend, n, graph)
-        except RuntimeError as error:
-            print(f"dense {name} at {n}: {str(error).splitlines()[0]}")
-    return rows
+        rows = {}
+        for name in bench_peers.DENSE:
+            if name == "flash" and n > FLASH_POINTS:
+                continue
+            try:
+                measured = measure(make, bench_peers.dense(name), n, graph, once=n > REPEATED_POINTS)
+                rows[name] = [x * self.heads / heads for x in measured]
+            except RuntimeError as error:
+                print(f"dense {name} at {n}: {str(error).splitlines()[0]}")
+        torch.cuda.empty_cache()
+        return rows
+
+    def kernels(self, variant):
+        """The operator, of its arguments in the order of `check.inputs`."""
+        from bsa_kernels import ball_sparse_attention
+
+        def run(*x):
+            coarse = dict(zip(("q_coarse", "k_coarse", "v_coarse"), x[7:]))
+            return ball_sparse_attention(*x[:7], **coarse, backend="triton", **VARIANTS[variant])
+
+        return run
+
+    def peer_rows(self, name, n, best):
+        """Rows of plain PyTorch, compiled, or of FlexAttention."""
+        from bsa_kernels import bench_peers
+
+        torch._dynamo.reset()
+
+        def make(seed):
+            arguments, dout = self._arguments(n)(seed)
+            return arguments[:6], dout
+
+        inputs = [x.detach() for x in make(0)[0]]
+        rows = []
+        for variant, options in VARIANTS.items() if name == "plain" else [("bsa", {})]:
+            if name == "plain":
+                run = torch.compile(lambda *x, options=options: bench_peers.plain(*x, **options), dynamic=False)
+            else:
+                run = bench_peers.Flex(self._chosen(inputs), torch.compile(bench_peers.flex_attention, dynamic=False))
+            hold_against(f"{variant}, {name}", run, self.kernels(variant), inputs)
+            # FlexAttention's block masks belong to one set of inputs.
+            measured = measure(make if name == "plain" else lambda seed: make(0), run, n, False)
+            rows.append(self._row(f"{variant}-{name}", n, False, measured, best) | {"note": bench_peers.NOTES[name]})
+            torch.cuda.empty_cache()
+        return rows
+
+    def _chosen(self, inputs):
+        from bsa_kernels import pool_mean, select_blocks
+
+        q, k = (pool_mean(x, None, 8) for x in inputs[:2])
+        return select_blocks(q, k, ball_size=256, block_size=8, group_size=8, top_k=4, backend="triton")
+
+    def _arguments(self, n):
+        from bsa_kernels.triton import check
+
+        return lambda seed: check.inputs(n, self.heads, self.head_dim, self.dtype, seed=seed)
+
+    def _row(self, variant, n, graph, measured, best):
+        import triton
+
+        forward, both, peak = measured
+        ratio = lambda base, ms: None if base is None else round(base / ms, 3)
+        return dict(
+            variant=variant, n=n, heads=self.heads, head_dim=self.head_dim, dtype=str(self.dtype).split(".")[1],
+            cuda_graph=graph, device=torch.cuda.get_device_name(), torch=torch.__version__, triton=triton.__version__,
+            date=datetime.date.today().isoformat(), forward_ms=round(forward, 4), forward_backward_ms=round(both, 4),
+            forward_ratio=ratio(best[0], forward), forward_backward_ratio=ratio(best[1], both),
+            peak_gib=round(peak, 4), dense_peak_gib=None if best[2] is None else round(best[2], 4),
+        )  # fmt: skip
 
 
-def floor_ms(variant, n, heads, head_dim, passes):
+def floor_ms(variant, n, heads, head_dim, passes, device=None):
     """The least time the operator's exponentials or multiply-adds can take here. passes: 1 forward, 3 with backward."""
-    device = torch.cuda.get_device_properties(0)
+    device = device or torch.cuda.get_device_properties(0)
     coarse = n // 8
     scores = heads * (n * (256 + 32) + (coarse if variant != "bsa" else n) * coarse)
     per_second = device.multi_processor_count * getattr(device, "clock_rate", 1_980_000) * 1e3
     exponentials = scores * (1 if passes == 1 else 2) / (EXPONENTIALS * per_second)
     products = scores * head_dim * (2 if passes == 1 else 7) / (MATRIX * per_second)
     return max(exponentials, products) * 1e3
-
-
-def rows_for(n, heads, head_dim, dtype, graph):
-    """All rows of one size."""
-    from bsa_kernels import ball_sparse_attention
-    from bsa_kernels.triton import check
-
-    dense = dense_rows(n, heads, head_dim, dtype, graph)
-    torch.cuda.empty_cache()
-    best = [min(row[i] for row in dense.values()) if dense else None for i in range(2)]
-    peak = min(row[2] for row in dense.values()) if dense else None
-    common = dict(
-        n=n, heads=heads, head_dim=head_dim, dtype=str(dtype).removeprefix("torch."), cuda_graph=graph,
-        device=torch.cuda.get_device_name(), torch=torch.__version__, triton=_triton_version(),
-        date=datetime.date.today().isoformat(),
-    )  # fmt: skip
-    ratio = lambda base, ms: None if base is None else round(base / ms, 3)
-    rows = []
-    for name, row in dense.items():
-        rows.append(_row(f"dense-{name}", row, common, ratio, best, peak))
-    for variant, options in VARIANTS.items():
-        run = lambda *x, options=options: ball_sparse_attention(
-            *x[:7], q_coarse=x[7], k_coarse=x[8], v_coarse=x[9], backend="triton", **options
-        )
-        row = measure(lambda seed: check.inputs(n, heads, head_dim, dtype, seed=seed), run, n, graph)
-        torch.cuda.empty_cache()
-        rows.append(_row(variant, row, common, ratio, best, peak))
-        rows[-1]["forward_floor_share"] = round(floor_ms(variant, n, heads, head_dim, 1) / row[0], 3)
-        rows[-1]["forward_backward_floor_share"] = round(floor_ms(variant, n, heads, head_dim, 3) / row[1], 3)
-    return rows
-
-
-def _row(variant, measured, common, ratio, best, dense_peak):
-    forward, both, peak = measured
-    return dict(
-        variant=variant, **common, forward_ms=round(forward, 4), forward_backward_ms=round(both, 4),
-        forward_ratio=ratio(best[0], forward), forward_backward_ratio=ratio(best[1], both), peak_gib=round(peak, 4),
-        dense_peak_gib=None if dense_peak is None else round(dense_peak, 4),
-    )  # fmt: skip
-
-
-def _triton_version():
-    import triton
-
-    return triton.__version__
 
 
 def write(rows, path):
@@ -196,24 +191,28 @@ def write(rows, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bsa_kernels.bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--points", type=int, nargs="*", default=POINTS)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--head-dim", type=int, default=32)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--peers", nargs="*", default=["plain", "flex"], choices=("plain", "flex"))
+    whole = "beyond this many points dense attention is timed with one head and multiplied"
+    parser.add_argument("--whole-dense", type=int, default=1048576, help=whole)
     parser.add_argument("--out", type=Path, default=Path("data/measurements/kernels.json"))
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("the benchmark needs a CUDA device, and torch sees none")
     dtype = getattr(torch, options.dtype)
     gate(dtype, options.head_dim)
+    table = Table(options.heads, options.head_dim, dtype, options.whole_dense)
     for n in options.points:
         for graph in (False, True) if n <= GRAPH_POINTS else (False,):
-            rows = rows_for(n, options.heads, options.head_dim, dtype, graph)
+            rows = table.rows(n, graph, options.peers)
             write(rows, options.out)
             for row in rows:
                 print(
-                    f"{row['n']:>8} {row['variant']:<22} graph={int(graph)} {row['forward_ms']:>10.3f} ms "
+                    f"{row['n']:>8} {row['variant']:<28} graph={int(graph)} {row['forward_ms']:>10.3f} ms "
                     f"{row['forward_backward_ms']:>10.3f} ms  "
                     f"x{row['forward_ratio']} / x{row['forward_backward_ratio']}  "
                     f"{row['peak_gib']:.3f} GiB (dense {row['dense_peak_gib']})",
