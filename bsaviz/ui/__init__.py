@@ -7,6 +7,7 @@ from importlib import import_module
 
 _PUBLIC = {
     "BallTreeExplorer": "bsaviz.ui.ball_tree",
+    "CompareExplorer": "bsaviz.ui.compare",
     "GateExplorer": "bsaviz.ui.gate",
     "ReceptiveFieldExplorer": "bsaviz.ui.receptive_field",
     "TrainingMonitor": "bsaviz.ui.training_monitor",

@@ -1,7 +1,7 @@
 """Fields of one model on one car for any settings: what the receptive-field explorer computes, without a widget."""
 
 from collections import OrderedDict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,16 +184,6 @@ class _Recent(OrderedDict):
         self.move_to_end(key)
         while len(self) > KEPT:
             self.popitem(last=False)
-
-
-@contextmanager
-def giving_way(model, ticket):
-    """Inside, a pass of the model stops before its next attention layer once a newer request has come."""
-    with ExitStack() as hooks:
-        for module in model.modules():
-            if hasattr(module, "branches"):
-                hooks.callback(module.register_forward_pre_hook(lambda *_: ticket()).remove)
-        yield
 
 
 def _panels(field):

@@ -5,26 +5,29 @@ from bsaviz.ui import controls
 LARGEST_K = 64
 
 
-def size_slider(setting, points):
-    """The slider of a `Setting` of a model on so many points; disabled, saying why, where the weights fix it."""
-    slider = _SLIDERS[setting.name](setting, points)
+def size_slider(setting, points, value=None):
+    """The slider of a `Setting` of a model on so many points; disabled, saying why, where the weights fix it.
+
+    It starts at `value`, by default that of the setting.
+    """
+    slider = _SLIDERS[setting.name](setting.value, setting.value if value is None else value, points)
     if setting.fixed:
         slider.disabled, slider.tooltip = True, f"Fixed: {setting.fixed}"
     return slider
 
 
 def _powers(label, low, high, tooltip):
-    def slider(setting, points):
-        values = controls.powers_of_two(low, high or 1 << points.bit_length(), setting.value)
-        return controls.choice_slider(label, values, setting.value, tooltip)
+    def slider(own, value, points):
+        values = controls.powers_of_two(low, high or 1 << points.bit_length(), own, value)
+        return controls.choice_slider(label, values, value, tooltip)
 
     return slider
 
 
-def _top_k(setting, points):
-    most = max(setting.value, LARGEST_K)
+def _top_k(own, value, points):
+    most = max(own, value, LARGEST_K)
     return controls.whole_slider(
-        "Top-k k* (blocks)", setting.value, 1, most, "Blocks that a group selects, outside its own ball"
+        "Top-k k* (blocks)", value, 1, most, "Blocks that a group selects, outside its own ball"
     )
 
 
