@@ -33,9 +33,13 @@ LAB_SAYS = ("Failed to load resource", "deprecated", "favicon")
 
 
 class Lab:
-    """A JupyterLab server in `folder`, with settings of its own."""
+    """A JupyterLab server in `folder`, with settings of its own.
 
-    def __init__(self, folder):
+    prefix: first part of its addresses, as a hub gives it, e.g. ``"/user/someone"``; environment: variables that its
+    kernels see, None to remove one.
+    """
+
+    def __init__(self, folder, *, prefix="", environment=None):
         self.folder = Path(folder)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -48,7 +52,8 @@ class Lab:
         quiet = self.folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
         quiet.parent.mkdir(parents=True)
         quiet.write_text('{"fetchNews": "false"}')
-        environment = os.environ | {name: str(self.folder / sub) for name, sub in private.items()}
+        variables = os.environ | {name: str(self.folder / sub) for name, sub in private.items()} | (environment or {})
+        variables = {name: value for name, value in variables.items() if value is not None}
         options = [
             "--no-browser",
             "--allow-root",
@@ -56,12 +61,12 @@ class Lab:
             "--IdentityProvider.token=",
             "--LabApp.news_url=None",
         ]
-        options.append("--ServerApp.disable_check_xsrf=True")  # so that a test can end a kernel
+        options += [f"--ServerApp.base_url={prefix}/", "--ServerApp.disable_check_xsrf=True"]  # tests end kernels
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], cwd=self.folder, env=environment,
+            [sys.executable, "-m", "jupyterlab", *options], cwd=self.folder, env=variables,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.address = f"http://127.0.0.1:{port}"
+        self.address = f"http://127.0.0.1:{port}{prefix}"
         self._wait()
 
     def _wait(self):

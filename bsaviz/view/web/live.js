@@ -52,7 +52,8 @@ class LiveView {
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("aria-label", "3D view: drag or arrow keys turn it, + and - zoom, Home resets; click a point to pick it");
     try {
-      this.renderer = new Renderer(this.canvas, this.panels.length, { grey: unit(grey), background: null });
+      this.grey = unit(grey);
+      this.renderer = new Renderer(this.canvas, this.panels.length, { grey: this.grey, background: null });
     } catch (error) {
       return this.say(error.message);
     }
@@ -147,25 +148,19 @@ class LiveView {
   }
 
   takePaint(panel, paint) {
-    const { key } = this.panels[panel], count = this.surface.positions.length;
-    const levels = new Uint8Array(raw(paint.levels)), ramp = new Uint8Array(raw(paint.ramp));
-    let tints = new Uint8Array(raw(paint.tints));
-    key.replaceChildren();
-    this.panels[panel].levels = paint.bar ? levels : null;
-    this.panels[panel].bar = paint.bar;
-    if (3 * levels.length !== count && tints.length !== count) { // grey, or of a surface that was replaced since
-      this.renderer.setGrey(panel);
-      tints = new Uint8Array(count).fill(217);
-    } else if (paint.bar) {
-      this.renderer.setLevels(panel, levels, ramp);
-      this.drawKey(key, paint, ramp);
-      tints = new Uint8Array(count);
-      levels.forEach((level, p) => tints.set(ramp.subarray(3 * level, 3 * level + 3), 3 * p));
-    } else {
-      this.renderer.setTints(panel, tints);
-      for (const [name, colour] of paint.legend) drawName(key, "span", colour, name);
-    }
-    if (!this.surface.triangles.length) this.renderer.setDots(panel, tints, this.surface.radius);
+    const mine = this.panels[panel], count = this.surface.positions.length / 3;
+    const levels = new Uint8Array(raw(paint.levels)), ramp = new Uint8Array(raw(paint.ramp)), tints = new Uint8Array(raw(paint.tints));
+    const [byLevel, byColour] = [levels.length === count, tints.length === 3 * count]; // else grey
+    Object.assign(mine, { levels: byLevel ? levels : null, bar: paint.bar });
+    mine.key.replaceChildren();
+    if (byLevel) this.drawKey(mine.key, paint, ramp);
+    if (byColour) for (const [name, colour] of paint.legend) drawName(mine.key, "span", colour, name);
+    if (!this.surface.triangles.length) {
+      const dots = byLevel ? coloured(levels, ramp) : byColour ? tints : new Uint8Array(3 * count).fill(Math.round(255 * this.grey[0]));
+      this.renderer.setDots(panel, dots, this.surface.radius);
+    } else if (byLevel) this.renderer.setLevels(panel, levels, ramp);
+    else if (byColour) this.renderer.setTints(panel, tints);
+    else this.renderer.setGrey(panel);
   }
 
   drawKey(key, paint, ramp) {

@@ -136,9 +136,7 @@ class Page {
 
   paint(panel, levels) {
     if (meta.faces) return this.renderer.setLevels(panel, levels, this.ramps[0]);
-    const tints = new Uint8Array(3 * meta.points);
-    levels.forEach((level, p) => tints.set(this.ramps[0].subarray(3 * level, 3 * level + 3), 3 * p));
-    this.renderer.setDots(panel, tints, meta.radii.clear);
+    this.renderer.setDots(panel, coloured(levels, this.ramps[0]), meta.radii.clear);
   }
 
   redraw() {

@@ -317,3 +317,10 @@ function vertexNormals(p, triangles) {
   }
   return out;
 }
+
+// Colours (3P) of levels (P) along a ramp.
+function coloured(levels, ramp) {
+  const out = new Uint8Array(3 * levels.length);
+  for (let i = 0; i < out.length; i++) out[i] = ramp[3 * levels[(i / 3) | 0] + (i % 3)];
+  return out;
+}

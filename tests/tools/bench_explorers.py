@@ -1,0 +1,194 @@
+"""Time the explorers in a real JupyterLab and browser: slider to redrawn picture, first display, a fast drag.
+
+``python tests/tools/bench_explorers.py`` opens each explorer on the packaged car (3 586 points) and on the same car with
+65 536 points, prints a table and writes ``data/measurements/explorers.json``.
+
+A step is one press of an arrow key on a slider, whose time is the page's own; it ends two frames of the browser after
+the view has drawn the new state, so that the picture is on the screen. The drag is 20 presses as fast as they come.
+Kernel, browser and WebGL (in software) share the machine's cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from browser_lab import CHROMIUM, FLAGS, Lab  # noqa: E402
+
+from bsaviz._files import whole_file  # noqa: E402
+
+NEEDED = {3586: 150, 65536: 500}  # ms, median from slider to redrawn picture of structural fields
+FIRST_S = 3.0  # s, first display
+DRAG = 20
+SETUP = "import bsaviz, bsaviz.ui, torch\ncar = bsaviz.load_car('generated:48', num_points={points})"
+# Explorer, slider by its label, what is looked at
+CASES = (
+    ("ReceptiveFieldExplorer(car=car)", "Query", "query, structural, layer 0"),
+    ("ReceptiveFieldExplorer(car=car)", "Ball size", "ball size, structural, layer 0"),
+    ("ReceptiveFieldExplorer(car=car)", "Top-k", "top-k, structural, layer 0"),
+    ("ReceptiveFieldExplorer(car=car, layer=5)", "Ball size", "ball size, structural, layer 5"),
+    ("BallTreeExplorer(car)", "Level", "level, two trees"),
+    ("BallTreeExplorer(car)", "Ball size", "ball size, two trees"),
+    ("GateExplorer(car=car)", "Layer", "layer, gates"),
+)
+LARGEST_GATES = 3586  # gates are those of a whole pass, which on a CPU is no matter of a slider on larger clouds
+WATCH = """() => {
+  window.step = { pressed: null, times: [], drawn: 0 };
+  const view = document.querySelector('.bsaviz-live');
+  document.addEventListener('keydown', (event) => { window.step.pressed = event.timeStamp; }, true);
+  new MutationObserver(() => {
+    window.step.drawn += 1;
+    const { pressed } = window.step;
+    window.step.pressed = null;
+    if (pressed === null) return;
+    requestAnimationFrame(() => requestAnimationFrame(() => window.step.times.push(performance.now() - pressed)));
+  }).observe(view, { attributes: true, attributeFilter: ['data-drawn'] });
+}"""
+
+
+def measure(lab, browser, call, label, points, presses):
+    """Numbers of one slider of one explorer."""
+    made = f"explorer = bsaviz.ui.{call}\nexplorer"
+    with lab.open(browser, [SETUP.format(points=points), made], screen={"width": 1300, "height": 1000}) as notebook:
+        page = notebook.page
+        page.locator(".jp-Cell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
+        wait(page, lambda: prompt.inner_text().strip("[]: ").isdigit(), 300)
+        started = time.monotonic()
+        page.keyboard.press("Shift+Enter")
+        page.locator(".bsaviz-live[data-drawn]").wait_for(timeout=60_000)
+        first = time.monotonic() - started
+        rest(notebook)
+        page.evaluate(WATCH)
+        steps = single_steps(notebook, label, presses)
+        return {
+            "explorer": call.split("(")[0],
+            "slider": label,
+            "points": points,
+            "first_display_s": round(first, 2),
+            "median_ms": round(median(steps)) if steps else None,
+            "steps_ms": [round(step) for step in steps],
+            **drag(notebook, label),
+            "problems": notebook.problems[:3],
+        }
+
+
+def single_steps(notebook, label, presses):
+    """Milliseconds from each press to its picture; to the right and back, so that every press changes the value."""
+    page, steps = notebook.page, []
+    handle(page, label).focus()
+    for number in range(presses + 1):
+        page.evaluate("() => { window.step.times = []; }")
+        page.keyboard.press("ArrowRight" if number % 2 == 0 else "ArrowLeft")
+        wait(page, lambda: page.evaluate("() => window.step.times.length") > 0, 30)
+        rest(notebook)
+        steps += page.evaluate("() => window.step.times.slice(0, 1)")
+    return steps[1:]  # the first warms up
+
+
+def drag(notebook, label):
+    """How long after the last of 20 quick presses nothing is left to do, how many pictures came, and the last value."""
+    page = notebook.page
+    drawn = page.evaluate("() => window.step.drawn")
+    handle(page, label).focus()
+    for number in range(DRAG):
+        page.keyboard.press("ArrowLeft" if number % 4 == 3 else "ArrowRight")
+    released = time.monotonic()
+    control = CONTROLS[label].format(e="explorer")
+    shown = page.locator(".widget-slider", has_text=label).locator(".widget-readout").inner_text()
+    notebook.until(f"str({control}.value) == {shown!r}", True, 30)
+    rest(notebook)
+    return {
+        "drag_settled_ms": round(1000 * (time.monotonic() - released)),
+        "drag_pictures": page.evaluate("() => window.step.drawn") - drawn,
+        "drag_ends_on_last": notebook.value("explorer._latest.shown == explorer._wanted()"),
+    }
+
+
+CONTROLS = {
+    "Query": "{e}.query",
+    "Ball size": "({e}.sizes['ball_size'] if hasattr({e}, 'sizes') else {e}.ball_size)",
+    "Top-k": "{e}.sizes['top_k']",
+    "Level": "{e}.level",
+    "Layer": "{e}.layer",
+}
+
+
+def handle(page, label):
+    return page.locator(".widget-slider", has_text=label).locator(".noUi-handle")
+
+
+def rest(notebook):
+    notebook.until("explorer.working", False, 60)
+    notebook.page.wait_for_timeout(150)
+
+
+def wait(page, condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"nothing came within {seconds} s")
+        page.wait_for_timeout(5)
+
+
+def run(points, presses):
+    from playwright.sync_api import sync_playwright
+
+    rows, lab = [], Lab(tempfile.mkdtemp())
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            for count in points:
+                for call, label, what in CASES:
+                    if call.startswith("Gate") and count > LARGEST_GATES:
+                        continue
+                    row = {"what": what} | measure(lab, browser, call, label, count, presses)
+                    row["load_average"] = round(os.getloadavg()[0], 1)
+                    rows.append(row)
+                    print(json.dumps({k: v for k, v in row.items() if k != "steps_ms"}), flush=True)
+            browser.close()
+    finally:
+        lab.stop()
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", nargs="+", type=int, default=list(NEEDED))
+    parser.add_argument("--presses", type=int, default=11)
+    parser.add_argument("--out", default=str(TESTS.parent / "data" / "measurements" / "explorers.json"))
+    choice = parser.parse_args()
+    rows = run(choice.points, choice.presses)
+    browser = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    names = ("torch", "jupyterlab", "ipykernel", "ipywidgets", "anywidget")
+    result = {
+        "date": date.today().isoformat(),
+        "command": "python tests/tools/bench_explorers.py",
+        "machine": {"cpu": cpu(), "cores": os.cpu_count()},
+        "versions": {"python": platform.python_version(), "browser": browser} | {n: version(n) for n in names},
+        "needed": {"slider_ms": NEEDED, "first_display_s": FIRST_S},
+        "rows": rows,
+    }
+    with whole_file(choice.out) as path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def cpu():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
