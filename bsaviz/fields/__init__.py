@@ -5,6 +5,7 @@ from bsaviz.fields.collecting import KINDS
 from bsaviz.fields.dataset import save
 from bsaviz.fields.gating import gates
 from bsaviz.fields.landmarks import LANDMARKS, landmarks
+from bsaviz.fields.memory import estimate
 from bsaviz.fields.probing import POINTS, Record, probe, probe_names
 from bsaviz.fields.receptive import receptive_field
 from bsaviz.fields.regions import Region
@@ -20,6 +21,7 @@ __all__ = [
     "Record",
     "Region",
     "Trace",
+    "estimate",
     "gates",
     "landmarks",
     "probe",

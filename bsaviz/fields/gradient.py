@@ -21,7 +21,7 @@ from bsaviz.fields.mass import of_all, of_few, query_rows
 from bsaviz.fields.structural import READS_FEW
 
 _LIVE = ("q", "k", "v", "q_coarse", "k_coarse", "v_coarse", "gate")
-_AT_ONCE = 2**23  # entries of (channel, head, slot, channel of q, k and v) held at once
+AT_ONCE = 2**23  # entries of (channel, head, slot, channel of q, k and v) held at once
 
 
 def layer_gradient(trace, members):
@@ -70,7 +70,7 @@ class _Layer:
         held[torch.arange(len(slots)), slots] = 1 / len(slots)
         held = self.trace.to_points(held)  # (S, P): the part that each point has in the tokens of the query
         square = torch.zeros(len(gate), held.shape[1], dtype=torch.float64, device=slots.device)
-        at_once = max(1, _AT_ONCE // (3 * self.qkv[0].numel()))
+        at_once = max(1, AT_ONCE // (3 * self.qkv[0].numel()))
         for some in torch.arange(mean.shape[1], device=slots.device).split(at_once):
             rows = self.trace.to_points(self._rows(mean, some))
             moved = (each.detach()[..., some].to(gate.dtype), self.gate_moves[b][:, slots], held)

@@ -6,6 +6,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.fields.collecting import Collector
 from bsaviz.fields.dataset import attributes, surface_variables
 from bsaviz.fields.mass import probabilities
+from bsaviz.fields.memory import check_memory
 from bsaviz.fields.queries import resolve_choice
 from bsaviz.fields.structural import readable
 from bsaviz.fields.surface import as_surface, point_features
@@ -62,9 +63,10 @@ class Trace:
         self._drawn = surface_variables(self.surface)
         self._attributes = attributes(self.surface, model, self.tree, "")
 
-    def receptive_field(self, query, *, layers=None, heads=None, kinds=("structural", "mass")):
+    def receptive_field(self, query, *, layers=None, heads=None, kinds=("structural", "mass"), memory_limit=None):
         """The dataset of `bsaviz.receptive_field`, with no forward pass; `layers` are by default all those kept."""
         asked = Collector(self.sites, self.surface, query, layers, heads, kinds, self.layers)
+        check_memory(self.model, asked, self.sites, memory_limit)
         for layer in asked.layers:
             asked.add(self._traces[layer])
         if asked.through:

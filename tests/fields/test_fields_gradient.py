@@ -81,7 +81,7 @@ def test_heads_layers_and_chunks(monkeypatch):
     every = receptive_field(model, points, [2, 9], kinds="gradient")
     some = receptive_field(model, points, [2, 9], kinds="gradient", layers=1, heads=[1, 0])
     np.testing.assert_allclose(some.gradient, every.gradient.sel(layer=[1], head=[1, 0]), rtol=1e-5)
-    monkeypatch.setattr("bsaviz.fields.gradient._AT_ONCE", 1)
+    monkeypatch.setattr("bsaviz.fields.gradient.AT_ONCE", 1)
     again = receptive_field(model, points, [2, 9], kinds="gradient")
     np.testing.assert_allclose(again.gradient, every.gradient, rtol=1e-5, atol=1e-9)
     assert all(p.grad is None for p in model.parameters())
