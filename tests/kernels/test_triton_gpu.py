@@ -1,5 +1,7 @@
 """The kernels on a CUDA device: accuracy, determinism, memory, and how they sit in PyTorch."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -25,12 +27,17 @@ CASES = [
     dict(head_dim=128, masked=True),
     dict(head_dim=128, group_compression=True),
     dict(head_dim=16, top_k=16, group_selection=False),
+    dict(head_dim=4, top_k=16, block_size=32, ball_size=128, group_selection=False, mask_own_ball=False, masked=True),
     dict(head_dim=40, block_size=16, group_size=32, ball_size=128, top_k=3),
     dict(head_dim=32, batch=2, masked=True, ball_size=32, top_k=32, n=1056, block_size=4),
     dict(head_dim=32, ball_size=1024, block_size=64, group_size=64, top_k=2),
     dict(head_dim=48, given=True, group_compression=True, coarse_scores=True, masked=True),
     dict(head_dim=32, biased=False, mask_own_ball=False, group_size=4, top_k=7),
     dict(head_dim=24, given=True, ball_size=64, n=448, block_size=32, group_size=8, top_k=10),
+    dict(head_dim=8, ball_size=512, group_size=16, top_k=1, n=1536, batch=3, masked=True),
+    dict(head_dim=4, ball_size=128, n=1152, group_compression=True, coarse_scores=True),
+    dict(head_dim=80, ball_size=32, n=96, top_k=8),
+    dict(head_dim=16, ball_size=32, n=64, top_k=8, masked=True),  # 4 admissible blocks at most: missing slots
 ]
 ids = lambda case: "-".join(f"{name}={value}" for name, value in case.items())
 
@@ -129,6 +136,36 @@ def test_nothing_real_gives_zeros():
         assert (value == 0).all(), name
 
 
+def test_samples_that_end_in_padding():
+    """A shorter sample of a batch ends in balls without a real point; it has the results that it has alone."""
+    arguments, dout, options = made(dict(head_dim=16, batch=2, n=1024, masked=True, top_k=3), torch.float32)
+    mask = arguments[6].clone()
+    mask[1, 512:] = False
+    together = check.differentiate(fused(options), (*arguments[:6], mask, *arguments[7:]), dout)
+    short = [x[1:, :, :512] if x is not None and x.dim() == 4 else x for x in arguments]
+    short[4], short[6] = arguments[4][1:, :512], mask[1:, :512]
+    alone = check.differentiate(fused(options), short, dout[1:, :, :512])
+    for name in ("out", "dq", "dk", "dv", "dgate"):
+        torch.testing.assert_close(together[name][1:, :, :512], alone[name], rtol=1e-5, atol=1e-6)
+        assert (together[name][1:, :, 512:] == 0).all(), name
+
+
+def test_inputs_off_the_alignment():
+    arguments, dout, options = made(dict(head_dim=32, n=1024), torch.bfloat16)
+    expected = check.differentiate(fused(options), arguments, dout)
+
+    def shifted(x):
+        room = x.new_empty(x.numel() + 1)[1:].view(x.shape)
+        return room.copy_(x)
+
+    moved = [None if x is None else shifted(x) for x in arguments]
+    leaves = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(moved)]
+    out = fused(options)(*leaves)
+    grads = torch.autograd.grad(out, [leaves[i] for i in (0, 1, 2, 3, 5)], shifted(dout))
+    for name, ours in zip(("out", "dq", "dk", "dv", "dgate", "dslope"), (out, *grads)):
+        torch.testing.assert_close(ours, expected[name], rtol=2e-2, atol=2e-2, msg=name)
+
+
 def test_offsets_beyond_32_bits():
     shape = 9, 8, 2**20, 32  # more than 2**31 elements
     q = torch.randn(1, 8, 2**20, 32, device="cuda", dtype=torch.bfloat16).expand(shape).contiguous()
@@ -150,6 +187,73 @@ def test_compiles_to_one_graph(variant):
     compiled = check.differentiate(torch.compile(fused(options), fullgraph=True), arguments, dout)
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=2e-2, atol=2e-2)
+
+
+def test_fake_and_meta_tensors_have_the_shapes_of_real_ones():
+    from torch._subclasses import FakeTensorMode
+
+    arguments, dout, options = made(dict(head_dim=32, masked=True), torch.bfloat16)
+    real = check.differentiate(fused(options), arguments, dout)
+
+    def shapes(backend, move):
+        moved = [x if x is None else move(x.detach()) for x in arguments]
+        moved = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(moved)]
+        out = bsa_kernels.ball_sparse_attention(*moved[:7], backend=backend, **options)
+        grads = torch.autograd.grad(out, [moved[i] for i in (0, 1, 2, 3, 5)], move(dout))
+        return [(x.shape, x.dtype) for x in (out, *grads)]
+
+    expected = [(real[name].shape, real[name].dtype) for name in ("out", "dq", "dk", "dv", "dgate", "dslope")]
+    with FakeTensorMode() as mode:
+        assert shapes("triton", mode.from_tensor) == expected
+    assert shapes("auto", lambda x: x.to("meta")) == expected
+
+
+def test_auto_sends_the_rest_to_torch_and_says_so_once():
+    from bsa_kernels import backends
+
+    arguments, _, _ = made(dict(head_dim=16, n=384), torch.float32)
+    arguments = [x.double() if x is not None and x.is_floating_point() else x for x in arguments[:7]]
+    sizes = dict(ball_size=96, block_size=8, group_size=8, top_k=4)  # neither the dtype nor the ball is the kernels'
+    backends._say_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="ball_attention runs in plain PyTorch on this GPU: the kernels take"):
+        ours = bsa_kernels.ball_sparse_attention(*arguments, **sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = bsa_kernels.ball_sparse_attention(*arguments, **sizes)
+    assert torch.equal(ours, again)
+    theirs, _ = reference.ball_sparse_attention(*arguments, **sizes)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("what", [dict(dtype=torch.float64), dict(ball_size=96), dict(top_k=33), dict(head_dim=136)],
+                         ids=str)  # fmt: skip
+def test_an_explicit_request_outside_the_table_names_the_way_out(what):
+    head_dim, dtype = what.get("head_dim", 16), what.get("dtype", torch.float32)
+    q = torch.randn(1, 2, 384, head_dim, device="cuda", dtype=dtype)
+    gate = torch.rand(1, 2, 384, 3, device="cuda", dtype=dtype)
+    sizes = dict(ball_size=what.get("ball_size", 128), block_size=8, group_size=8, top_k=what.get("top_k", 4))
+    with pytest.raises(ValueError, match="backend='triton' cannot run .* the kernels take .*; use backend='torch'"):
+        bsa_kernels.ball_sparse_attention(q, q, q, gate, backend="triton", **sizes)
+
+
+def operator_calls():
+    arguments, _, _ = made(dict(head_dim=16, n=512, masked=True), torch.float32)
+    q, k, v, _, positions, slope, mask = (
+        x.requires_grad_() if i in (0, 1, 2, 5) else x for i, x in enumerate(arguments[:7]))  # fmt: skip
+    coarse = k.detach()[:, :, ::8].contiguous().requires_grad_()
+    block_mask = mask.unflatten(1, (-1, 8)).any(-1)
+    indices = torch.randint(-1, 64, (1, 2, 64, 3), device="cuda")
+    return {
+        "ball_attention": (q, k, v, positions, slope, mask, 128, "triton"),
+        "compressed_attention": (q, coarse, coarse.detach().clone(), block_mask, "triton"),
+        "select_blocks": (coarse.detach(), coarse.detach().clone(), block_mask, 128, 8, 8, 3, True, "triton"),
+        "selected_attention": (q, k, v, indices, mask, 8, 8, "triton"),
+    }
+
+
+@pytest.mark.parametrize("name", ["ball_attention", "compressed_attention", "select_blocks", "selected_attention"])
+def test_single_operators_pass_opcheck(name):
+    torch.library.opcheck(getattr(torch.ops.bsa_kernels, name).default, operator_calls()[name])
 
 
 def test_operator_registration():
@@ -180,38 +284,57 @@ def test_autocast_and_checkpointing():
         assert torch.equal(value, again[name]), name
 
 
-def test_cuda_graph_replays():
-    arguments, dout, options = made(dict(head_dim=32, n=1024), torch.bfloat16)
+@pytest.mark.parametrize("variant", [{}, dict(group_compression=True)], ids=ids)
+def test_cuda_graph_replays(variant):
+    arguments, dout, options = made(dict(head_dim=32, n=1024) | variant, torch.bfloat16)
+    fresh, fresh_dout, _ = made(dict(head_dim=32, n=1024, seed=1) | variant, torch.bfloat16)
+    names = ("dq", "dk", "dv", "dgate", "dslope")
+    expected = check.differentiate(fused(options), fresh, fresh_dout)
     leaves = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(arguments)]
-    run = lambda: torch.autograd.grad(fused(options)(*leaves), [leaves[i] for i in (0, 1, 2, 3, 5)], dout)
+
+    def run():
+        out = fused(options)(*leaves)
+        return out, *torch.autograd.grad(out, [leaves[i] for i in (0, 1, 2, 3, 5)], dout)
+
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        expected = run()
+        run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = run()
-    for gradient in captured:
-        gradient.fill_(torch.nan)
+    with torch.no_grad():
+        for x, new in zip((*leaves, dout), (*fresh, fresh_dout)):
+            if x is not None:
+                x.copy_(new)
+    for result in captured:
+        result.detach().fill_(torch.nan)
     graph.replay()
-    for ours, theirs in zip(captured, expected):
-        assert torch.equal(ours, theirs)
+    for name, ours in zip(("out", *names), captured):
+        assert torch.equal(ours, expected[name]), name
 
 
-def test_flops_are_counted():
+@pytest.mark.parametrize("variant", [{}, dict(group_compression=True)], ids=ids)
+def test_flops_are_counted(variant):
     from torch.utils.flop_counter import FlopCounterMode
 
-    arguments, _, options = made(dict(head_dim=32), torch.bfloat16)
+    arguments, dout, options = made(dict(head_dim=32) | variant, torch.bfloat16)
+    leaves = [x.requires_grad_() if i in (0, 1, 2, 3, 5) else x for i, x in enumerate(arguments[:7])]
     counts = []
     for backend in ("triton", "torch"):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            bsa_kernels.ball_sparse_attention(*arguments[:7], backend=backend, **options)
-        counts.append(counter.get_total_flops())
-    assert counts[0] == counts[1] > 0
+        with FlopCounterMode(display=False) as forward:
+            out = bsa_kernels.ball_sparse_attention(*leaves, backend=backend, **options)
+        with FlopCounterMode(display=False) as backward:
+            out.backward(dout)
+        counts.append((forward.get_total_flops(), backward.get_total_flops()))
+    assert counts[0] == counts[1]
+    assert min(counts[0]) > 0
 
 
-def test_training_follows_the_reference():
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", [{}, dict(group_compression=True, coarse_scores=True)], ids=ids)
+def test_training_follows_the_reference(variant, autocast):
     def losses(backend):
         torch.manual_seed(0)
         n, heads, d = 512, 4, 16
@@ -223,12 +346,14 @@ def test_training_follows_the_reference():
         optimiser = torch.optim.AdamW(parameters, lr=1e-3)
         history = []
         for _ in range(200):
-            q, k, v = project(x).view(n, 3, heads, d).permute(1, 2, 0, 3)[:, None]
-            gate = gates(x).sigmoid().view(n, heads, 3).permute(1, 0, 2)[None]
-            out = bsa_kernels.ball_sparse_attention(
-                q, k, v, gate, positions, slope, ball_size=128, backend=backend
-            )
-            loss = (back(out[0].permute(1, 0, 2).reshape(n, 64)) - target).square().mean()
+            with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+                q, k, v = project(x).view(n, 3, heads, d).permute(1, 2, 0, 3)[:, None]
+                gate = gates(x).sigmoid().view(n, heads, 3).permute(1, 0, 2)[None]
+                out = bsa_kernels.ball_sparse_attention(
+                    q, k, v, gate, positions, slope, ball_size=128, backend=backend, **variant
+                )
+                out = back(out[0].permute(1, 0, 2).reshape(n, 64))
+            loss = (out.float() - target).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
