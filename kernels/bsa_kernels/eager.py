@@ -17,7 +17,7 @@ def unsupported(operator, q, **config):
 
 def tile_bytes(device):
     """Bytes of one score tile: about a CPU's second-level cache, or enough to fill a GPU."""
-    return 256 << 20 if device.type == "cuda" else 2 << 20
+    return 128 << 20 if device.type == "cuda" else 2 << 20
 
 
 def ball_attention(q, k, v, positions, distance_slope, point_mask, ball_size):
@@ -102,7 +102,7 @@ def selected_attention(q, k, v, indices, point_mask, block_size, group_size):
     """Forward of attention to the selected blocks: ``(out, lse)``."""
     out, lse = _outputs(q)
     keys, values = (_rows_of_blocks(x, block_size) for x in (k, v))
-    for groups in _tiles(q, indices.shape[2], max(group_size, q.shape[3]) * block_size * indices.shape[3]):
+    for groups in _tiles(q, indices.shape[2], _held(q, indices, block_size, group_size)):
         points = _points(groups, group_size)
         rows = _block_rows(indices[:, :, groups], k.shape[2] // block_size)
         hidden, hidden_queries = _hidden_in_blocks(indices[:, :, groups], point_mask, points, block_size, group_size)
@@ -120,7 +120,7 @@ def selected_attention_backward(grad_out, q, k, v, indices, point_mask, out, lse
     grad_q = _like(q)
     keys, values = (_rows_of_blocks(x, block_size) for x in (k, v))
     grad_k, grad_v = (torch.zeros(x.shape, dtype=lse.dtype, device=q.device) for x in (keys, values))
-    for groups in _tiles(q, indices.shape[2], max(group_size, q.shape[3]) * block_size * indices.shape[3]):
+    for groups in _tiles(q, indices.shape[2], _held(q, indices, block_size, group_size)):
         points = _points(groups, group_size)
         rows = _block_rows(indices[:, :, groups], k.shape[2] // block_size)
         hidden, _ = _hidden_in_blocks(indices[:, :, groups], point_mask, points, block_size, group_size)
@@ -214,6 +214,11 @@ def _tiles(q, items, scores_of_item):
     item_bytes = prod(q.shape[:2]) * scores_of_item * _compute_dtype(q).itemsize
     step = max(1, tile_bytes(q.device) // item_bytes)
     return [slice(start, min(start + step, items)) for start in range(0, items, step)]
+
+
+def _held(q, indices, block_size, group_size):
+    """Numbers that one group of selected attention holds at its height: scores, gathered rows and their gradients."""
+    return (group_size + 5 * q.shape[3]) * block_size * indices.shape[3]
 
 
 def _points(items, size):
