@@ -35,7 +35,7 @@ def test_compiles_within_spill_budget(case, capability):
     done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("kernel ")]
-    assert len(rows) >= 9, f"a forward and a backward launch at least nine kernels, saw {len(rows)}: {done.stdout}"
+    assert len(rows) >= 7, f"a forward and a backward are at least seven kernels, saw {len(rows)}: {done.stdout}"
     for _, name, registers, spilled in rows:
         assert int(registers) > 0
         assert int(spilled) <= SPILLED_BYTES, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
@@ -53,7 +53,7 @@ def compile_launch(fn, grid, args, kwargs, capability):
 
     types = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int32: "*i32",
              torch.int64: "*i64", torch.uint8: "*u8", torch.int8: "*i8"}  # fmt: skip
-    options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages") if name in kwargs}
+    options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages", "maxnreg") if name in kwargs}
     bound = dict(zip(fn.arg_names, args)) | kwargs
     signature, constants, attrs = {}, {}, {}
     for position, (name, parameter) in enumerate(zip(fn.arg_names, fn.params)):
@@ -95,7 +95,7 @@ def main(case, capability):
     import torch
     from triton.runtime.jit import JITFunction
 
-    from bsa_kernels.triton import attend_backward, fused
+    from bsa_kernels.triton import attend_backward, fused, fused_backward, fused_forward
 
     settings = dict(top_k=4, masked=False, group_compression=False, group_selection=True) | CASES[case]
     dtype, d, masked = getattr(torch, settings.pop("dtype")), settings.pop("d"), settings.pop("masked")
@@ -108,7 +108,8 @@ def main(case, capability):
             print("kernel", *compile_launch(self, grid, args, dict(kwargs), int(capability)), flush=True)
 
     JITFunction.run = catch
-    attend_backward.is_hopper = lambda device: int(capability) >= 90
+    for module in (attend_backward, fused_backward, fused_forward):
+        module.is_hopper = lambda device: int(capability) >= 90
     N, H = 4096, 8
     q, k, v, dout = (torch.empty(1, H, N, d, dtype=dtype, device="meta") for _ in range(4))
     gate = torch.empty(1, H, N, 3, dtype=dtype, device="meta")
@@ -116,12 +117,12 @@ def main(case, capability):
     mask = torch.empty(1, N, dtype=torch.bool, device="meta") if masked else None
     sizes = dict(ball_size=256, block_size=8, group_size=8, coarse_scores=False, mask_own_ball=True) | settings
     options = [sizes[name] for name in fused.NAMES]
-    group = 8 if settings["group_selection"] else 1
     # The bodies, not the registered operators: those would answer meta tensors with shapes alone.
-    out, compression, *lses, indices, qc, kc, vc = fused.forward(
-        q, k, v, gate, positions, slope, mask, None, None, None, *options)
-    fused.backward(dout, q, k, v, gate, positions, slope, mask, qc, kc, vc, compression, *lses,
-                   indices, 8, group, 256, settings["group_compression"], False, False, False)
+    for together in (0, fused_backward.TOGETHER):  # many points, and few
+        fused_backward.TOGETHER = together
+        fused._plans.clear()
+        out, saved = fused.forward(q, k, v, gate, positions, slope, mask, None, None, None, *options)
+        fused.backward(dout, q, k, v, gate, positions, slope, mask, None, None, None, saved, *options)
 
 
 if __name__ == "__main__":

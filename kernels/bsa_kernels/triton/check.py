@@ -74,7 +74,7 @@ def errors(arguments, dout, **options):
     options = DEFAULTS | options
     run = lambda *x: fused.ball_sparse_attention(*x, **options)
     with torch.no_grad():
-        indices = fused.fused(*arguments, *(options[name] for name in fused.NAMES))[5].long()
+        indices = fused.chosen_blocks(arguments, options).long()
     plain = lambda *x: composite(*x, indices, **options)
     kernels = differentiate(run, arguments, dout)
     rounded = differentiate(plain, arguments, dout, arguments[0].dtype)
@@ -91,7 +91,7 @@ def regret(arguments, **options):
     options = DEFAULTS | options
     q, k, mask, q_coarse, k_coarse = (arguments[i] for i in (0, 1, 6, 7, 8))
     with torch.no_grad():
-        indices = fused.fused(*arguments, *(options[name] for name in fused.NAMES))[5].long()
+        indices = fused.chosen_blocks(arguments, options).long()
         group = options["group_size"] if options["group_selection"] else 1
         pool = lambda x, size: reference.pool_mean(x.float(), mask, size).to(x.dtype).double()
         keys = pool(k, options["block_size"]) if k_coarse is None else k_coarse.double()

@@ -60,6 +60,25 @@ def distances(ax, ay, az, bx, by, bz, POS_D: tl.constexpr):
     return tl.sqrt(square)
 
 
+@triton.jit
+def quarter_sums(x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Four partial sums of each row. Each adds what one thread holds of a tile of the matrix units: nothing moves."""
+    return tl.sum(tl.sum(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
+
+
+@triton.jit
+def quarter_maxima(x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Four partial maxima of each row, taken like `quarter_sums`."""
+    return tl.max(tl.max(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
+
+
+@triton.jit
+def quartered(COLS: tl.constexpr):
+    """Order of COLS columns in which the quarters of `quarter_maxima` are runs of COLS / 4 columns."""
+    col = tl.arange(0, COLS)
+    return col % 8 // 2 * (COLS // 4) + col // 8 * 2 + col % 2
+
+
 def block_d(d: int) -> int:
     """Width of the tile that holds d columns: a power of two, and at least the 16 that the matrix units take."""
     return max(16, triton.next_power_of_2(d))
