@@ -1,0 +1,43 @@
+"""Results that were measured once and are kept with the package, e.g. those of a GPU that you may not have."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from bsaviz._checks import BsavizError
+
+
+def measured(name):
+    """Rows of a stored measurement.
+
+    Parameters
+    ----------
+    name : str
+        Of a file in ``data/measurements`` without its ending, as ``"kernels"`` or ``"family"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a measurement; ``attrs`` holds what is said of all of them: device, versions, date, command.
+
+    Raises
+    ------
+    BsavizError
+        For a name that there is none of; lists those there are.
+    """
+    files = {path.stem: path for path in _folder().glob("*.json")}
+    if name not in files:
+        raise BsavizError(f"no measurement {name!r} is kept; there are {', '.join(sorted(files)) or 'none'}")
+    content = json.loads(files[name].read_text("utf-8"))
+    rows = content if isinstance(content, list) else content.get("rows", [])
+    table = pd.DataFrame(rows)
+    table.attrs = {} if isinstance(content, list) else {key: content[key] for key in content if key != "rows"}
+    return table
+
+
+def _folder():
+    """The measurements inside an installed wheel, or those of the checkout."""
+    here = Path(__file__).resolve().parents[1]
+    installed = here / "_measurements"
+    return installed if installed.is_dir() else here.parent / "data" / "measurements"
