@@ -83,21 +83,19 @@ def _build(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     columns = positions.T.contiguous() + 0.0  # makes -0 its equal, 0
     split = functools.partial(leaf_order, ball_size=ball_size, block_size=block_size, backend=backend)
-    edges = _slot_edges(points, slots, positions.device)
+    place, mask, own = _slots(tuple(points), tuple(slots), positions.device)
     leaves = split(columns, points, slots, stop=1)
-    order, mask = _fill(leaves, edges, points, slots)
+    order = leaves[place].long()
     if not matrix:
-        return order, mask, order.new_empty(0)
-    real, shares, stop = mask, points, block_size
+        return order, mask.clone(), order.new_empty(0)
+    held, shares, stop = leaves, points, block_size
     if to_ball:
-        inside = torch.arange(mask.shape[1], device=mask.device)
-        real, shares, stop = inside < _column(slots, mask.device), slots, ball_size
-    own = _true_indices(real, sum(shares))
-    held = order.view(-1)[own] if to_ball else leaves
+        _, _, own = _slots(tuple(slots), tuple(slots), positions.device)
+        held, shares, stop = order.view(-1)[own], slots, ball_size
     places = split(_turned(columns, held, matrix), shares, slots, stop=stop)
     rotation = torch.arange(order.numel(), device=order.device)
     rotation[own] = own[places]
-    return order, mask, rotation.view(order.shape) % order.shape[1]
+    return order, mask.clone(), rotation.view(order.shape) % order.shape[1]
 
 
 @_build.register_fake
@@ -181,41 +179,33 @@ def first_places(slot, place0, points, slots):
     return place0 + points * slot // slots
 
 
-def _slot_edges(points, slots, device):
-    """Points of the sample before each slot, and before the end, (B, N + 1)."""
-    edge = torch.arange(max(slots) + 1, device=device)[None, :]
-    return _column(points, device) * edge // _column(slots, device)
+@functools.lru_cache(maxsize=4)  # a training step comes back with the sizes of the one before
+def _slots(points, slots, device):
+    """What is in every slot, whatever the positions.
 
-
-def _fill(leaves, edges, points, slots):
-    """Point of every slot and whether it is real, (B, N).
-
-    An empty even slot repeats the next point and an odd one the one before, so that a pair of slots with one real
-    point holds it twice, as in the published trees.
+    Returns
+    -------
+    place : Tensor (B, N) int64
+        Place in the leaf order of the point that a slot holds. An empty even slot repeats the next point and an odd one
+        the one before, so that a pair of slots with one real point holds it twice, as in the published trees.
+    mask : Tensor (B, N) bool
+        True in the slots of real points.
+    own : Tensor (P,) int64
+        Flat index of the slot of each point of the leaf order.
     """
-    before, after = edges[:, :-1], edges[:, 1:]
-    slot = torch.arange(before.shape[1], device=edges.device)
-    points, slots = _column(points, edges.device), _column(slots, edges.device)
-    held = after > before
-    place = torch.where(held | (slot % 2 == 0), before, before - 1)
-    place = torch.minimum(place, points - 1).clamp_(min=0) + (points.cumsum(0) - points)
-    return leaves[place].long(), held & (slot < slots)
+    count, owned = (torch.tensor(x, device=device)[:, None] for x in (points, slots))
+    slot = torch.arange(max(slots), device=device)
+    before, after = count * slot // owned, count * (slot + 1) // owned
+    real = after > before
+    place = torch.where(real | (slot % 2 == 0), before, before - 1)
+    place = torch.minimum(place, count - 1).clamp_(min=0) + (count.cumsum(0) - count)
+    mask = real & (slot < owned)
+    return place, mask, mask.view(-1).nonzero()[:, 0]
 
 
-def _true_indices(mask, number):
-    """Flat indices of the `number` true entries, without waiting for the device as ``nonzero`` would."""
-    place = mask.view(-1).cumsum(0) - 1
-    flat = torch.arange(mask.numel(), device=mask.device)
-    return flat.new_empty(number + 1).scatter_(0, torch.where(mask.view(-1), place, number), flat)[:number]
-
-
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # copying to a device waits for it
 def _on_device(values, device, dtype):
-    return torch.tensor(values, device=device, dtype=dtype)  # a copy to the device would wait for it: once is enough
-
-
-def _column(values, device):
-    return _on_device(tuple(values), device, torch.int64)[:, None]
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _turned(columns, held, matrix):

@@ -179,9 +179,10 @@ def leaf_order(columns, points, slots, ball_size, block_size, stop):
     lists = _sorted(columns, points)
     moved = torch.empty_like(lists)
     side = torch.empty(total, dtype=torch.int8, device=columns.device)
+    most = max((tiles.shape[1] for tiles in levels), default=0)
+    counts = torch.empty(dims * most, dtype=torch.int32, device=columns.device)
     for tiles in levels:
         number = tiles.shape[1]
-        counts = torch.empty(dims * number, dtype=torch.int32, device=columns.device)
         _mark[(number,)](columns, lists, side, tiles, number, total, D=dims, TILE=TILE)
         _count[(number, dims)](lists, side, counts, tiles, number, total, TILE=TILE)
         _move[(number, dims)](lists, moved, side, counts, tiles, number, total, TILE=TILE)
