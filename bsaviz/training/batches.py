@@ -155,8 +155,14 @@ def extra_inputs(model, sample):
 
 def with_trees(samples, model):
     """The same samples, each with the tree that `model` would build for it alone."""
-    built = lambda sample: model.tree(sample.positions) if sample.tree is None else sample.tree
+    built = lambda sample: _tree(model, sample.positions, None, sample.edges) if sample.tree is None else sample.tree
     return [replace(sample, tree=built(sample)) for sample in samples]
+
+
+def _tree(model, positions, batch, edges):
+    """A model's tree; one that can put points in order along their bonds is given them."""
+    takes_edges = edges is not None and "edges" in inspect.signature(model.tree).parameters
+    return model.tree(positions, batch, edges) if takes_edges else model.tree(positions, batch)
 
 
 def collate(samples, model):
@@ -166,14 +172,15 @@ def collate(samples, model):
     batch = torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(sizes)).to(samples[0].positions.device)
     positions = join(sample.positions for sample in samples)
     trees = [sample.tree for sample in samples]
+    edges = _join_edges(samples, sizes)
     return Batch(
         positions=positions,
         target=join(sample.target for sample in samples),
         features=None if samples[0].features is None else join(sample.features for sample in samples),
         batch=batch,
-        tree=model.tree(positions, batch) if None in trees else stack_trees(trees, batch),
+        tree=_tree(model, positions, batch, edges) if None in trees else stack_trees(trees, batch),
         sizes=sizes,
-        edges=_join_edges(samples, sizes),
+        edges=edges,
     )
 
 

@@ -9,6 +9,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.models import ErwinNSA, ErwinNSAConfig, TransformerConfig, build, configure
 from bsaviz.study import count_gflops
 from bsaviz.training import load_model, save_model
+from bsaviz.training.batches import Sample, collate, with_trees
 from bsaviz.trees import order_points
 
 BASELINES = ("bsa-random", "bsa-nearest", "bsa-morton", "bsa-hilbert", "bsa-kmeans", "bsa-graph", "nsa")
@@ -199,3 +200,15 @@ def test_erwin_nsa_in_the_plane_with_features():
     out = model(POINTS[:, :2], torch.randn(150, 3))
     assert out.shape == (150, 2)
     assert model.predict(POINTS[:, :2], torch.randn(150, 3)).shape == (150, 2)
+
+
+def test_in_training_bonds_reach_the_ordering_and_stacked_trees_are_those_of_the_batch():
+    bonds = torch.stack([torch.arange(149), torch.arange(1, 150)])
+    model = small("bsa-graph")
+    sample = Sample("chain", POINTS, torch.zeros(150, 1), None, torch.ones(150), edges=bonds)
+    one, two = with_trees([sample, sample], model)
+    assert one.tree.order.equal(model.tree(POINTS, edges=bonds).order)
+    stacked = collate([one, two], model).tree
+    together = collate([sample, sample], model).tree
+    assert stacked.order.equal(together.order)
+    assert stacked.rotation.equal(together.rotation)
