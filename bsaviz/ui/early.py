@@ -1,4 +1,4 @@
-"""One layer of a model up to its queries and keys: what a single query reads, in a fraction of a pass.
+"""One layer of a model up to its queries and keys: what a single query reads, without the layer's attention.
 
 A layer's own attention costs most of its time and is not needed to say what one query reads: its blocks follow from the
 scores of its own group.

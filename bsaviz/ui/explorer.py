@@ -46,6 +46,11 @@ class Explorer:
         """Show the picture of the controls as they are now before going on; for scripts, tests and later cells."""
         self._latest.wait()
 
+    @property
+    def working(self):
+        """Whether the picture of the controls as they are now is still to come."""
+        return self._latest.working
+
     def close(self):
         """Let go of the scene and the widgets."""
         self._latest.close()
@@ -73,8 +78,7 @@ class Explorer:
 
     def _begin(self):
         """Show the first picture; a problem with it is the caller's, who gave what cannot be shown."""
-        self._latest.request(self._wanted())
-        self.wait()
+        self._latest.begin(self._wanted())
         if self._problem is not None:
             problem = self._problem
             self.close()

@@ -14,7 +14,7 @@ from bsaviz.study import count_gflops
 from bsaviz.ui.early import EarlyTrace, from_tree_alone, possible
 from bsaviz.ui.settings import settings_of, with_settings
 
-KEPT = 3  # passes at hand, so that going back to the last settings is immediate
+KEPT = 6  # passes at hand, so that going back to the last settings and layers is immediate
 LARGE = 20_000  # points from which an attention on a CPU takes longer than a slider may
 QUIET = 0.4  # seconds without a new request before the layers of a large cloud run
 WHOLE = "whole model"  # name of the panel of a kind that does not tell branches apart
@@ -45,8 +45,8 @@ class Reading:
 class FieldSource:
     """A model on a car, run anew where the settings ask for it, and remembered.
 
-    On a large cloud a layer's own attention is left out, and a layer beyond the first is seen in two steps: what
-    follows from the tree at once, the rest after the layers before it have run.
+    A layer's own attention is left out where one query's field does not need it. On a large cloud, a layer beyond the
+    first is seen in two steps: what follows from the tree at once, the rest after the layers before it have run.
 
     Parameters
     ----------
@@ -68,11 +68,6 @@ class FieldSource:
         self._traces, self._prepared, self._gflops = _Recent(), _Recent(), {}
 
     @property
-    def large(self):
-        """Whether the cloud has so many points that work is left out."""
-        return self.car.num_points > LARGE
-
-    @property
     def branches(self):
         """Names of the branches of all layers, in the order in which they are first met."""
         return list(dict.fromkeys(branch for site in self.sites for branch in site.attention.branches))
@@ -85,7 +80,8 @@ class FieldSource:
         dict of str to array (P,), or None where a branch is still to come
             bool for what may be read, float32 for an amount.
         """
-        if self.large and asked.kind == "structural" and asked.layer > 0 and not self._known(asked):
+        large = self.car.num_points > LARGE
+        if large and asked.kind == "structural" and asked.layer > 0 and not self._known(asked):
             _, _, sites = self._prepare(asked.sizes)
             yield from_tree_alone(sites[asked.layer], asked.query)
             ticket.rest(QUIET)
@@ -143,10 +139,10 @@ class FieldSource:
         return key in self._traces and asked.layer in self._traces[key].layers
 
     def _key(self, asked):
-        return asked.sizes, self._is_early(asked)
+        return asked.sizes, asked.layer if self._is_early(asked) else None
 
     def _is_early(self, asked):
-        return self.large and asked.kind in ("structural", "mass") and possible(self.sites[asked.layer])
+        return asked.kind in ("structural", "mass") and possible(self.sites[asked.layer])
 
     def _prepare(self, sizes):
         """Model of these sizes, its tree and sites."""

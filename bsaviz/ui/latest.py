@@ -61,11 +61,16 @@ class Latest:
         Called with the exception of a request that failed. Whatever it is, the next request is served.
     busy : callable, optional
         Called with True when work begins and with False when there is none left.
+
+    Attributes
+    ----------
+    shown : object
+        What was wanted when the newest result that is shown was asked for.
     """
 
     def __init__(self, steps, show, fail, busy=lambda working: None):
         self._steps, self._show, self._fail, self._busy = steps, show, fail, busy
-        self.newest = 0
+        self.newest, self.shown = 0, None
         self._wanted, self._pending, self._working, self._shown = None, False, False, 0
         self._notes = threading.Lock()  # guards the fields above
         self._computing = threading.RLock()  # one computation at a time, whoever asks
@@ -89,6 +94,22 @@ class Latest:
         if idle:
             self._task = loop.create_task(self._work())
 
+    def begin(self, wanted):
+        """Compute and show the first result here and now; the others follow, on a running loop in its own time."""
+        with self._notes:
+            self.newest += 1
+            self._wanted, self._working = wanted, True
+            ticket = Ticket(self, self.newest, wanted)
+        results = self._guarded(ticket)
+        result = self._advance(results)
+        if result is not _DONE:
+            self._show_in_order(ticket, result)
+        try:
+            self._task = asyncio.get_running_loop().create_task(self._work(ticket, results))
+        except RuntimeError:
+            self._finish(ticket, results)
+            self._working = False
+
     def wait(self):
         """Compute and show what was asked for last, here and now; returns at once when that has been done."""
         with self._notes:
@@ -96,10 +117,13 @@ class Latest:
                 return
             self.newest += 1
             ticket, self._pending = Ticket(self, self.newest, self._wanted), False
+        self._finish(ticket, self._guarded(ticket))
+
+    def _finish(self, ticket, results):
         with self._computing:
             self._busy(True)
             try:
-                for result in self._guarded(ticket):
+                for result in results:
                     self._show_in_order(ticket, result)
             finally:
                 self._busy(False)
@@ -115,16 +139,20 @@ class Latest:
             self.closed, self._pending = True, False
             self.newest += 1
 
-    async def _work(self):
-        loop = asyncio.get_running_loop()
-        while (ticket := self._next_ticket()) is not None:
+    async def _work(self, ticket=None, results=None):
+        """Compute what is noted until nothing is; at first the rest of `results`, where they have begun."""
+        while ticket is not None or (ticket := self._next_ticket()) is not None:
             self._busy(True)
-            results = self._guarded(ticket)
-            while (result := await loop.run_in_executor(None, self._advance, results)) is not _DONE:
-                self._show_in_order(ticket, result)
-                if ticket.superseded:
-                    break
+            await self._show_all(ticket, self._guarded(ticket) if results is None else results)
+            ticket = results = None
         self._busy(False)
+
+    async def _show_all(self, ticket, results):
+        loop = asyncio.get_running_loop()
+        while (result := await loop.run_in_executor(None, self._advance, results)) is not _DONE:
+            self._show_in_order(ticket, result)
+            if ticket.superseded:
+                break
 
     def _next_ticket(self):
         with self._notes:
@@ -151,7 +179,7 @@ class Latest:
         with self._notes:
             if ticket.number < self._shown or self.closed:
                 return
-            self._shown = ticket.number
+            self._shown, self.shown = ticket.number, ticket.wanted
         if isinstance(result, Exception):
             self._fail(result)
             return

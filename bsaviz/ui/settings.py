@@ -83,7 +83,7 @@ def with_settings(model, changes):
     if getattr(config, "coarse_scores", False) and "block_size" in changes:
         changes = changes | {"group_size": changes["block_size"]}
     config = replace(config, **dict(_field(config, name, value) for name, value in changes.items()))
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and let go at once; the user's random numbers stay
         other = type(model)(config)
     other.load_state_dict(model.state_dict(), assign=True)
     return other.eval()

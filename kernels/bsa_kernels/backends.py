@@ -10,8 +10,6 @@ import functools
 import importlib
 import warnings
 
-import torch
-
 from bsa_kernels import eager
 
 NAMES = ("auto", "triton", "torch")
@@ -53,10 +51,14 @@ def fused(backend, q, **config):
     return whole
 
 
-@torch.compiler.assume_constant_result  # torch.compile calls it, since it cannot trace an import that may fail
 def no_triton():
     """Why the Triton backend cannot be imported, or None."""
     return _import_error("bsa_kernels.triton")
+
+
+# torch.compile calls it, since it cannot trace an import that may fail. This is what
+# torch.compiler.assume_constant_result does; that would import the whole compiler first, for seconds.
+no_triton._dynamo_marked_constant = True
 
 
 @functools.cache

@@ -1,10 +1,10 @@
 """Time the explorers in a real JupyterLab and browser: slider to redrawn picture, first display, a fast drag.
 
-``python tests/tools/bench_explorers.py`` opens each explorer on the packaged car (3 586 points) and on the same car with
-65 536 points, prints a table and writes ``data/measurements/explorers.json``.
+``python tests/tools/bench_explorers.py`` opens each explorer on the packaged car (3 586 points) and on the same car
+with 65 536 points, prints a table and writes ``data/measurements/explorers.json``.
 
 A step is one press of an arrow key on a slider, whose time is the page's own; it ends two frames of the browser after
-the view has drawn the new state, so that the picture is on the screen. The drag is 20 presses as fast as they come.
+the view has drawn the new state, so that the picture is on the screen. The drag is 21 presses as fast as they come, there and back, that end one step away.
 Kernel, browser and WebGL (in software) share the machine's cores.
 """
 
@@ -30,7 +30,8 @@ from bsaviz._files import whole_file  # noqa: E402
 
 NEEDED = {3586: 150, 65536: 500}  # ms, median from slider to redrawn picture of structural fields
 FIRST_S = 3.0  # s, first display
-DRAG = 20
+DRAG = 21
+KEYS = ("ArrowLeft", "ArrowRight")
 SETUP = "import bsaviz, bsaviz.ui, torch\ncar = bsaviz.load_car('generated:48', num_points={points})"
 # Explorer, slider by its label, what is looked at
 CASES = (
@@ -86,12 +87,12 @@ def measure(lab, browser, call, label, points, presses):
 
 
 def single_steps(notebook, label, presses):
-    """Milliseconds from each press to its picture; to the right and back, so that every press changes the value."""
+    """Milliseconds from each press to its picture; there and back, so that every press changes the value."""
     page, steps = notebook.page, []
     handle(page, label).focus()
     for number in range(presses + 1):
         page.evaluate("() => { window.step.times = []; }")
-        page.keyboard.press("ArrowRight" if number % 2 == 0 else "ArrowLeft")
+        page.keyboard.press(KEYS[number % 2])
         wait(page, lambda: page.evaluate("() => window.step.times.length") > 0, 30)
         rest(notebook)
         steps += page.evaluate("() => window.step.times.slice(0, 1)")
@@ -99,12 +100,12 @@ def single_steps(notebook, label, presses):
 
 
 def drag(notebook, label):
-    """How long after the last of 20 quick presses nothing is left to do, how many pictures came, and the last value."""
+    """How long after the last of many quick presses nothing is left to do, how many pictures came, and the last value."""
     page = notebook.page
     drawn = page.evaluate("() => window.step.drawn")
     handle(page, label).focus()
     for number in range(DRAG):
-        page.keyboard.press("ArrowLeft" if number % 4 == 3 else "ArrowRight")
+        page.keyboard.press(KEYS[number % 2])
     released = time.monotonic()
     control = CONTROLS[label].format(e="explorer")
     shown = page.locator(".widget-slider", has_text=label).locator(".widget-readout").inner_text()

@@ -40,7 +40,7 @@ def differs(before, after):
 
 
 def settled(notebook):
-    notebook.until("explorer._latest.working", False)
+    notebook.until("explorer.working", False)
 
 
 def click_on_car(notebook, view, panel, panels):

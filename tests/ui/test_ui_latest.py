@@ -182,6 +182,35 @@ def test_requests_from_another_thread_are_shown_by_the_loop_at_work():
     assert {thread for _, thread in recorder.shown} == {here}
 
 
+def test_beginning_shows_the_first_result_at_once_and_the_others_later():
+    recorder = Recorder()
+    recorder.latest.begin(1)
+    assert recorder.results == [1, "more of 1"], "without a loop all at once"
+
+    async def cell():
+        recorder.latest.begin(2)
+        at_once = list(recorder.results[2:])
+        await until(lambda: not recorder.latest.working)
+        return at_once
+
+    assert asyncio.run(cell()) == [2]
+    assert recorder.results[2:] == [2, "more of 2"]
+    assert recorder.busy[-1] is False
+
+
+def test_beginning_is_overtaken_like_any_request():
+    recorder = Recorder()
+
+    async def cell():
+        recorder.latest.begin(1)
+        recorder.latest.request(2)
+        await until(lambda: "more of 2" in recorder.results)
+
+    asyncio.run(cell())
+    assert recorder.results[0] == 1
+    assert recorder.results[-2:] == [2, "more of 2"]
+
+
 def test_nothing_is_shown_after_close():
     recorder = Recorder(seconds=0.03)
 

@@ -164,7 +164,7 @@ def test_a_fast_drag_ends_on_the_last_value_with_nothing_stale(explorer):
             explorer.sizes["top_k"].value = 1 + step % 4
             await asyncio.sleep(0.001)
         for _ in range(500):
-            if not explorer._latest.working:
+            if not explorer.working:
                 return
             await asyncio.sleep(0.01)
 
