@@ -106,9 +106,9 @@ def captured(step):
     return graph.replay
 
 
-def time_ms(call, repeats):
-    """Median milliseconds between CUDA events around a call."""
-    for _ in range(WARM_STEPS):
+def time_ms(call, repeats, warm):
+    """Median milliseconds between CUDA events around a call, after `warm` calls that are not counted."""
+    for _ in range(warm):
         call()
     events = []
     for _ in range(repeats):
@@ -151,13 +151,22 @@ def measure(variant, num_points, batch, mode, device, repeats, profile=False):
     with peak_gib() as peak:
         step = TrainingStep(variant, num_points, batch, device, compiled=mode.startswith("compiled"))
         call = captured(step) if mode.endswith("graph") else step
-        ms = time_ms(call, repeats)
+        ms = time_ms(call, repeats, warm=1 if mode.endswith("graph") else WARM_STEPS)
         gib = peak()
     row = {"variant": variant, "points": num_points, "batch": batch, "mode": mode}
     row |= {"step_ms": round(ms, 3), "peak_gib": round(gib, 3)}
     if profile:
         row["kernels"], row["all_kernels"] = kernels_of(call)
     return row
+
+
+def write(rows, path):
+    """The file of all rows; those of an earlier run that were not measured again are kept."""
+    key = lambda row: tuple(row[name] for name in ("variant", "points", "batch", "mode"))
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    merged = {key(row): row for row in kept} | {key(row): row for row in rows}
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({**about(), "rows": list(merged.values())}, indent=1) + "\n")
 
 
 def about():
@@ -218,8 +227,7 @@ def main(argv=None):
             for mode in options.modes:
                 rows.append(measure(variant, points, batch, mode, device, repeats, options.profile))
                 print(table(rows[-1:]), flush=True)
-                with whole_file(options.out) as path:
-                    path.write_text(json.dumps({**about(), "rows": rows}, indent=1) + "\n")
+                write(rows, options.out)
     print(f"written to {options.out}")
     return 0
 

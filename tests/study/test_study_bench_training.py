@@ -1,5 +1,7 @@
 """The benchmark of the training step, as far as it goes without a GPU."""
 
+import json
+
 import pytest
 import torch
 
@@ -32,6 +34,16 @@ def test_the_table_names_the_kernels():
     text = table([row | {"kernels": [{"kernel": "gemm", "ms": 1.5, "calls": 18}]}])
     assert "12.35" in text
     assert "1.500 ms    18 x  gemm" in text
+
+
+def test_rows_that_were_not_measured_again_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_training, "about", lambda: {"device": "a GPU"})
+    row = {"variant": "bsa", "points": 4096, "batch": 2, "mode": "eager", "step_ms": 2.0}
+    bench_training.write([row, row | {"variant": "full"}], tmp_path / "x.json")
+    bench_training.write([row | {"step_ms": 1.0}], tmp_path / "x.json")
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["device"] == "a GPU"
+    assert [(r["variant"], r["step_ms"]) for r in written["rows"]] == [("bsa", 1.0), ("full", 2.0)]
 
 
 @pytest.mark.parametrize("arguments", [["--sizes", "4096"], ["--sizes", "axb"], ["--repeats", "0"]])
