@@ -26,6 +26,7 @@ POINTS = {
     "ball": ("(B, H, N, d)", "output of the ball branch, before its gate"),
     "compression": ("(B, H, N, d)", "output of the compression branch, before its gate"),
     "selection": ("(B, H, N, d)", "output of the selection branch, before its gate"),
+    "window": ("(B, H, N, d)", "output of the sliding window, before its gate"),
     "ball_lse": ("(B, H, N)", "log-sum-exp of the scores in the ball branch; -inf where nothing is read"),
     "compression_lse": ("(B, H, N)", "log-sum-exp of the scores in the compression branch"),
     "selection_lse": ("(B, H, N)", "log-sum-exp of the scores in the selection branch"),
@@ -75,10 +76,11 @@ def probe(model, names_filter=None, *, detach=True, device=None):
     ``layers.{i}.attn.q``, ``.k``, ``.v``        (B, H, N, d)   queries, keys, values
     ``layers.{i}.attn.q_coarse``, ``.k_coarse``, (B, H, M, d)   one for each block (q_coarse with group compression or
     ``.v_coarse``                                               coarse scores)
-    ``layers.{i}.attn.gate``                     (B, H, N, 3)   gates of ball, compression, selection, after the sigmoid
+    ``layers.{i}.attn.gate``                     (B, H, N, 3)   gates of the branches, after the sigmoid: ball,
+                                                                compression, selection; of NSA the window comes last
     ``layers.{i}.attn.indices``                  (B, H, G, k)   blocks chosen by each group, best first; -1 = missing
     ``layers.{i}.attn.ball``, ``.compression``,  (B, H, N, d)   output of each branch, before its gate
-    ``.selection``
+    ``.selection``, ``.window``
     ``layers.{i}.attn.ball_lse``,                (B, H, N)      log-sum-exp of the scores in each branch; -inf where
     ``.compression_lse``, ``.selection_lse``                    nothing is read
     ``layers.{i}.attn.out``                      (B, N, C)      output of the attention, after its projection

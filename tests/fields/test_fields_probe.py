@@ -26,7 +26,7 @@ def test_every_documented_name_is_recorded_with_its_shape():
     assert {at(n) for n in ("q_coarse", "k_coarse", "v_coarse")} == {(1, heads, blocks, width)}
     assert {at(n) for n in ("ball_lse", "compression_lse", "selection_lse")} == {(1, heads, slots)}
     assert (at("gate"), at("indices")) == ((1, heads, slots, 3), (1, heads, 12, 2))
-    assert {name.rpartition(".")[2] for name in record} == set(POINTS)
+    assert {name.rpartition(".")[2] for name in record} == set(POINTS) - {"window"}  # NSA's alone
     assert all(POINTS[name][0] in probe.__doc__ and name in probe.__doc__ for name in POINTS)
 
 

@@ -69,6 +69,12 @@ def test_mass_of_its_receptive_field_sums_to_its_gates(name):
     assert not bool(((field.mass > 0) & ~field.structural).any())
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_probe_point_is_documented(name):
+    names = fields.probe_names(small(name))
+    assert all(text.partition(") ")[2] for text in names.values()), names
+
+
 @pytest.mark.parametrize("name", ["morton", "hilbert", "kmeans", "graph"])
 def test_the_ordering_is_the_one_that_was_named(name):
     model = small(f"bsa-{name}")
