@@ -37,8 +37,9 @@ class TrainingWorker:
         context = multiprocessing.get_context("spawn")
         self.checkpoint, self.state = checkpoint, "starting"
         self.saved = self.result = self.error = None
-        self._stop, self._news = context.Event(), context.Queue()
-        work = (model.cpu(), list(train_cars), test_cars, config, checkpoint, resume, self._stop, self._news)
+        self._begun, self._stop, self._news = context.Event(), context.Event(), context.Queue()
+        tell = (self._begun, self._stop, self._news)
+        work = (model.cpu(), list(train_cars), test_cars, config, checkpoint, resume, *tell)
         self._process = context.Process(target=_train, args=work, daemon=True)
         self._process.start()
 
@@ -68,10 +69,18 @@ class TrainingWorker:
         return told
 
     def stop(self):
-        """Ask for a stop; the layer under way is finished, and the checkpoint of the last whole step written."""
-        if self.running:
+        """Ask for a stop; the layer under way is finished, and the checkpoint of the last whole step written.
+
+        Before the first step there is nothing to write, and the process ends at once.
+        """
+        if not self.running:
+            return
+        if self._begun.is_set():
             self.state = "stopping"
             self._stop.set()
+        else:
+            self.state = "stopped"
+            self._process.terminate()
 
     def wait(self, seconds=None):
         """Follow it until it ends, or for so long; returns what was told meanwhile."""
@@ -94,7 +103,9 @@ class TrainingWorker:
     def model(self, device=None):
         """The model of the newest checkpoint."""
         if self.saved is None:
-            raise BsavizError("there is no checkpoint yet; wait for one, or stop the training to have it written")
+            raise BsavizError(
+                "there is no checkpoint yet; wait for the first step, then for a checkpoint, or stop the training"
+            )
         return load_model(self.checkpoint, device)
 
     def _note(self, content):
@@ -107,12 +118,17 @@ class TrainingWorker:
                 self._process.terminate()
 
 
-def _train(model, train_cars, test_cars, config, checkpoint, resume, stop, news):
+def _train(model, train_cars, test_cars, config, checkpoint, resume, begun, stop, news):
     """What the process runs."""
+
+    def watch(content):
+        begun.set()
+        news.put(("watch", content))
+
     try:
         result = train(
             model, train_cars, test_cars, config, progress=False, checkpoint=checkpoint, resume=resume,
-            should_stop=stop, watch=lambda content: news.put(("watch", content)),
+            should_stop=stop, watch=watch,
         )  # fmt: skip
         news.put(("finished", result))
     except BsavizError as error:

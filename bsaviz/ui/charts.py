@@ -19,11 +19,13 @@ class Chart:
         Ranges of the axes.
     whole_x : bool
         Ticks of the x axis at whole numbers only.
+    log_y : bool
+        A logarithmic y axis, for values above 0.
     """
 
-    def __init__(self, title, x_label, y_label, x, y, *, whole_x=False):
-        self._title, self._labels, self._x, self._y = title, (x_label, y_label), x, y
-        self._x_ticks, self._y_ticks = ticks(*x, whole=whole_x), ticks(*y)
+    def __init__(self, title, x_label, y_label, x, y, *, whole_x=False, log_y=False):
+        self._title, self._labels, self._x, self._y, self._log_y = title, (x_label, y_label), x, y, log_y
+        self._x_ticks, self._y_ticks = ticks(*x, whole=whole_x), (log_ticks if log_y else ticks)(*y)
         self._marks, self._key = [], []
 
     def steps(self, edges, heights, name, colour):
@@ -101,8 +103,10 @@ class Chart:
         return LEFT + (np.asarray(x, float) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     def _up(self, y):
-        low, high = self._y
-        return HEIGHT - BOTTOM - (np.asarray(y, float) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        low, high, y = *self._y, np.asarray(y, float)
+        if self._log_y:
+            low, high, y = np.log10(low), np.log10(high), np.log10(np.maximum(y, low))
+        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
 def ticks(low, high, *, whole=False):
@@ -113,6 +117,16 @@ def ticks(low, high, *, whole=False):
     step = max(1.0, step) if whole else step
     first = np.ceil(low / step - 1e-9)
     return [float(value) + 0.0 for value in np.arange(first, high / step + 1e-9) * step]  # + 0.0: no "-0"
+
+
+def log_ticks(low, high):
+    """1, 2 and 5 times powers of ten from `low` to `high`, or those powers alone over many; round numbers over few."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [float(power * factor) for power in powers for factor in factors if low <= power * factor <= high]
+        if len(found) >= 3:
+            return found
+    return ticks(low, high)
 
 
 def _path(x, y):

@@ -129,7 +129,7 @@ class CompareExplorer(Explorer):
         widgets = require("ipywidgets", "notebooks")
         points, b = self.car.num_points, self.sides[1]
         shows = [show for show in SHOWS if self.target is not None or show not in NEEDS_TARGET]
-        names = SHOWS if self.target is not None else SHOWS | {"hot-spot": "difference, and what is read"}
+        names = SHOWS if self.target is not None else SHOWS | {"hot-spot": "difference and reading"}
         self.show = controls.menu("Show", [(names[show], show) for show in shows], "hot-spot", "What is painted")
         self.limits = controls.menu("Colours", LIMITS, PERCENTILES, "Values that the colours span, one range for both")
         common = min(len(side.sites) for side in self.sides)
@@ -144,7 +144,7 @@ class CompareExplorer(Explorer):
         )
         self.sizes = {name: size_slider(setting, points, start[name]) for name, setting in b.settings.items()}
         for slider in self.sizes.values():
-            slider.description = f"B: {slider.description[0].lower()}{slider.description[1:]}"
+            slider.description = f"B: {slider.description.partition(' (')[0].lower()}"
         self._make_buttons(widgets)
         for control in (self.show, self.limits, self.layer, self.point, self.count, *self.sizes.values()):
             control.observe(self._refresh, "value")

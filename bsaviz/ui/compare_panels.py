@@ -8,7 +8,7 @@ from bsaviz.view.car import BOTH_SIGNS
 from bsaviz.view.reading import GATE_COLOURS
 
 SHOWS = {
-    "hot-spot": "errors, and what is read",
+    "hot-spot": "errors and reading",
     "prediction": "predictions",
     "error": "errors",
     "difference": "difference B − A",

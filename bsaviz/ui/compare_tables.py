@@ -28,8 +28,8 @@ def error_table(comparison, names, point, unit, costs, parameters):
     """
     in_unit = f" ({unit})" if unit else ""
     known = comparison.errors is not None
-    at = f"{'error' if known else 'prediction'} at point {point:,}{in_unit}"
-    head = ("", "relative L2 error", f"largest error{in_unit}", at, "GFLOPs", "parameters")
+    at = f"{'error' if known else 'prediction'} at {point:,}{in_unit}"
+    head = ("", "relative L2", f"largest error{in_unit}", at, "GFLOPs", "parameters")
     rows = []
     for i, prediction in enumerate((comparison.a, comparison.b)):
         off = comparison.errors[i] if known else prediction
@@ -53,7 +53,7 @@ def error_table(comparison, names, point, unit, costs, parameters):
 def reading_table(readings, point, count, layer):
     """Shares of the surface by how A and B read it for a hot-spot; `layer` None for all layers."""
     where = "any layer" if layer is None else f"layer {layer}"
-    queries = f"point {point:,}" if count == 1 else f"the {count} points at {point:,}"
+    queries = f"point {point:,}" if count == 1 else f"the {count} points around {point:,}"
     rows = [
         (swatch(name, colour), *(f"{reading.surface[c]:.1f} %" for reading in readings))
         for c, (name, colour) in CLASSES.items()

@@ -13,6 +13,7 @@ from bsaviz.ui.field_source import Asked, FieldSource
 from bsaviz.ui.hot_spot import read_hot_spot
 
 PREDICTIONS_KEPT = 16
+SHORT = {"ball_size": "ball", "block_size": "block", "group_size": "group", "top_k": "top-k"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Side(FieldSource):
 
     def describe(self, sizes):
         """The kind of attention and its sizes in words."""
-        name = getattr(self.model.config, "attention", type(self.model).__name__)
-        return ", ".join([str(name), *(f"{what.replace('_', ' ')} {value}" for what, value in sizes)])
+        attention = getattr(self.model.config, "attention", type(self.model).__name__)
+        return ", ".join([str(attention), *(f"{SHORT[name]} {value}" for name, value in sizes)])
 
 
 def smaller_ball(side):

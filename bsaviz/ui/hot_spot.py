@@ -9,8 +9,8 @@ from bsaviz.fields.through import NEAR_TO_FAR
 DIRECT, THROUGH, MEANS, NEVER = range(4)
 CLASSES = {
     DIRECT: ("read point by point", "#542788"),
-    THROUGH: ("never itself, only through other points", "#B2ABD2"),
-    MEANS: ("never itself, only in means of blocks", "#FDB863"),
+    THROUGH: ("only through other points", "#B2ABD2"),
+    MEANS: ("only in means of blocks", "#FDB863"),
     NEVER: ("never read", "#B35806"),
 }
 

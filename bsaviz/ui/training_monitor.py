@@ -158,10 +158,11 @@ class TrainingMonitor:
         self.stop.on_click(self.halt)
         self.progress = widgets.IntProgress(layout=widgets.Layout(width="420px"))
         self.status, self.message, self.charts = controls.html(), controls.html(), controls.html()
+        self.status.layout = widgets.Layout(flex="1 1 320px")
         heading = widgets.HTML(text.STYLE + text.heading(self.title))
         own = [] if self._given is not None else [self.name]
         rows = controls.columns([*own, self.steps], [self.num_points, self.learning_rate], [self.start, self.stop])
-        line = widgets.HBox([self.progress, self.status])
+        line = widgets.HBox([self.progress, self.status], layout=widgets.Layout(flex_flow="row wrap"))
         self.widget = widgets.VBox(
             [heading, rows, line, self.charts, self.message], layout=widgets.Layout(width="100%")
         )
@@ -204,6 +205,10 @@ class TrainingMonitor:
     def _status(self, step):
         state = "ready" if self.worker is None else self.worker.state
         parts = [state]
+        if state == "starting":
+            parts.append(f"a process loads the libraries, {_duration(time.monotonic() - self._asked)}")
+        if state == "stopped" and self.worker.saved is None:
+            parts.append("before the first step, so there is no checkpoint")
         if self._losses:
             parts.append(f"step {step} of {self._running.steps}")
             if state == "training":
@@ -219,17 +224,29 @@ def loss_chart(losses, measured):
     steps, values = (np.array([row[i] for row in losses], float) for i in (0, 1)) if losses else (np.zeros(0),) * 2
     errors = [(told["step"], told["errors"].get("relative_l2")) for told in measured]
     errors = np.array([pair for pair in errors if pair[1] is not None], float).reshape(-1, 2)
-    logs = np.log10(np.maximum(np.concatenate([values, errors[:, 1]]), 1e-12))
-    low, high = (logs.min() - 0.1, logs.max() + 0.1) if len(logs) else (-2.0, 0.5)
+    limits, log = loss_axis(np.concatenate([values, errors[:, 1]]))
     last = max([1.0, *steps[-1:], *errors[-1:, 0]])
-    chart = Chart("Loss", "optimiser step", "log10", (0, last), (low, high), whole_x=True)
+    label = "logarithmic scale" if log else ""
+    chart = Chart("Loss and error", "optimiser step", label, (0, last), limits, whole_x=True, log_y=log)
     if len(steps):
         keep = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), SHOWN)).astype(int))
-        chart.line(steps[keep], np.log10(values[keep]), "loss of the step", PALE, width=1, opacity=0.6)
-        chart.line(steps[keep], np.log10(running_mean(values)[keep]), "running mean", INK)
+        chart.line(steps[keep], values[keep], "loss of the step", PALE, width=1, opacity=0.6)
+        chart.line(steps[keep], running_mean(values)[keep], "running mean", INK)
     if len(errors):
-        chart.line(errors[:, 0], np.log10(errors[:, 1]), "relative L2 on test cars", "#D55E00")
+        chart.line(errors[:, 0], errors[:, 1], "relative L2 on test cars", "#D55E00")
     return chart.svg
+
+
+def loss_axis(values):
+    """Range that holds what is finite of some values, and whether it is logarithmic: a likelihood's loss may be < 0."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return (0.01, 1.0), True
+    low, high = float(values.min()), float(values.max())
+    if low > 0:
+        return (low / 1.2, high * 1.2), True
+    margin = 0.1 * (high - low) or 1.0
+    return (low - margin, high + margin), False
 
 
 def gate_chart(measured):

@@ -55,6 +55,18 @@ def test_it_finishes_with_the_result_of_a_plain_run(cars, tmp_path):
     worker.close()
 
 
+def test_stop_before_the_first_step_ends_at_once_with_nothing_written(cars, tmp_path):
+    worker = TrainingWorker(model(), *cars, TrainConfig(steps=3, device="cpu"), tmp_path / "x")
+    asked = time.monotonic()
+    worker.stop()
+    worker.close()
+    assert time.monotonic() - asked < 1
+    assert worker.state == "stopped"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(BsavizError, match="there is no checkpoint yet"):
+        worker.model()
+
+
 def test_failures_are_told(cars, tmp_path):
     wrong = build("bsa", "tiny", depth=1, in_features=3)
     worker = TrainingWorker(wrong, *cars, TrainConfig(steps=3, device="cpu"), tmp_path / "x")

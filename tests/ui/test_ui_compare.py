@@ -136,8 +136,8 @@ def test_numbers_beside_it(explorer):
         assert f"{error[11]:.4g}" in told
     for model in (tiny_model(), tiny_model(ball_size=8)):
         assert f"<td>{count_gflops(model, 200):.2f}</td>" in told
-    assert "bsa, ball size 8, block size 4" in told
-    assert "error at point 11 (Pa)" in told
+    assert "bsa, ball 8, block 4, group 4, top-k 2" in told
+    assert "error at 11 (Pa)" in told
 
 
 def test_sizes_of_b_run_it_again_and_leave_a_alone(explorer):

@@ -8,7 +8,8 @@ from bsaviz.datasets import training_cars
 from bsaviz.models import build
 from bsaviz.training import TrainConfig
 from bsaviz.ui import TrainingMonitor
-from bsaviz.ui.training_monitor import gate_chart, loss_chart, running_mean
+from bsaviz.ui.charts import log_ticks
+from bsaviz.ui.training_monitor import gate_chart, loss_axis, loss_chart, running_mean
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,34 @@ def test_charts_hold_every_curve_and_stay_inside():
     assert gate_chart([dict(step=0, errors={}, gates=None)]) == ""
     assert len(drawn) < 60_000
     assert loss_chart([], []).startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected", "log"),
+    [([0.5, 2.0, np.nan], (0.5 / 1.2, 2.4), True), ([-1.0, 3.0], (-1.4, 3.4), False), ([np.inf], (0.01, 1.0), True)],
+)
+def test_the_axis_of_the_loss_holds_what_is_finite(losses, expected, log):
+    limits, logarithmic = loss_axis(np.array(losses))
+    assert limits == pytest.approx(expected)
+    assert logarithmic == log
+    drawn = loss_chart([(step, loss, 0.1) for step, loss in enumerate(losses)], [])
+    assert "nan" not in drawn
+    assert ("logarithmic" in drawn) == log
+
+
+def test_ticks_of_a_logarithmic_axis():
+    assert log_ticks(0.009, 1.1) == pytest.approx([0.01, 0.1, 1])
+    assert log_ticks(0.3, 2.4) == pytest.approx([0.5, 1, 2])
+    assert log_ticks(0.75, 0.95) == pytest.approx([0.75, 0.8, 0.85, 0.9, 0.95])
+
+
+def test_a_stop_before_the_first_step_ends_at_once(monitor):
+    monitor.begin()
+    monitor.halt()
+    assert monitor.status.value == "stopped · before the first step, so there is no checkpoint"
+    assert not monitor.start.disabled
+    monitor.begin()
+    assert monitor.status.value.startswith("starting · a process loads the libraries, 0 s")
 
 
 def test_running_mean():
