@@ -1,13 +1,17 @@
 """One colour per branch in every picture, and the colour ramps that show an amount.
 
-The branch colours are Okabe and Ito's, which readers with any colour vision tell apart.
+The branch colours are Okabe and Ito's, which readers with any colour vision tell apart; the whole model, which is shown
+alone, has a wine red.
 """
 
 import numpy as np
 
 from bsaviz._checks import require
 
-COLOURS = {"ball": "#0072B2", "selection": "#009E73", "compression": "#E69F00", "full": "#CC79A7"}
+COLOURS = {
+    "ball": "#0072B2", "window": "#56B4E9", "selection": "#009E73", "compression": "#E69F00", "full": "#CC79A7",
+    "whole model": "#882255",
+}  # fmt: skip
 QUERY_COLOUR = "#D55E00"
 SURFACE_COLOUR = "#D9D9D9"
 DRAW_ORDER = tuple(COLOURS)  # panels add one branch after the other in this order; the first one stays on top

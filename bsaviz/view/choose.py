@@ -5,7 +5,20 @@ import numpy as np
 from bsaviz._checks import BsavizError
 from bsaviz.view.branches import COLOURS, DRAW_ORDER
 
-KINDS = ("structural", "mass")
+_BY_HEAD = ("query", "layer", "head", "branch", "point")
+_THROUGH = ("query", "layer", "branch", "point")
+DIMS = {
+    "structural": _BY_HEAD,
+    "mass": _BY_HEAD,
+    "gradient": _BY_HEAD,
+    "reach": _THROUGH,
+    "rollout": _THROUGH,
+    "model_gradient": ("query", "point"),
+    "gate": _BY_HEAD[1:],
+}
+KINDS = tuple(DIMS)[:-1]  # of a receptive field
+YES_OR_NO = ("structural", "reach")
+WHOLE_MODEL = "whole model"  # stands for the branch of a kind that has none
 
 
 def what_is(ds):
@@ -19,7 +32,7 @@ def what_is(ds):
     kind = "field" if any(k in ds for k in KINDS) else "gates" if "gate" in ds and "point" in ds["gate"].dims else None
     if kind is None:
         raise BsavizError(
-            "expected a dataset of bsaviz.receptive_field (variable 'structural' or 'mass') or of bsaviz.gates "
+            "expected a dataset of bsaviz.receptive_field (with 'structural', 'mass', ...) or of bsaviz.gates "
             f"(variable 'gate' with dimension 'point'), got variables {sorted(map(str, ds.data_vars))}"
         )
     if "position" not in ds or ds["position"].dims != ("point", "xyz"):
@@ -42,19 +55,61 @@ def labels(ds, dim):
     return list(range(ds.sizes.get(dim, 1)))
 
 
-def with_all_dims(ds):
-    """The fields and gates of `ds`, with the dimensions again that ``.sel`` or ``.isel`` has dropped."""
-    field = what_is(ds) == "field"
-    variables = kinds_of(ds) if field else ["gate"]
-    dims = ["query", "layer", "head", "branch"] if field else ["layer", "head", "branch"]
-    out = ds[[*variables, "gate"] if "gate" in ds else variables]
-    for dim in dims:
-        if dim not in out.dims:
-            out = out.expand_dims(dim)
-    for name in variables:
-        if dims[-1] not in out[name].dims or "point" not in out[name].dims:
-            raise BsavizError(f"variable {name!r} has dimensions {out[name].dims}, expected ({', '.join(dims)}, point)")
-    return out.transpose(*dims, "point")
+def values_of(ds, name, *, query=None, layer=None, head=None):
+    """One kind of field, or the gates, for one query, layer and head.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    name : str
+        A key of `DIMS`.
+    query, layer, head : optional
+        Labels, for the dimensions that the kind has: by default the first query, the last layer, and all heads together
+        (the union of what they read, the mean of their amounts).
+
+    Returns
+    -------
+    branches : tuple of str
+        In drawing order.
+    values : (branch, point) array
+        bool, or float with 0 where there is no value.
+    """
+    one = with_all_dims(ds, name)
+    if "query" in one.dims:
+        one = one.isel(query=index_of(ds, "query", query, 0))
+    if "layer" in one.dims:
+        one = one.isel(layer=index_of(ds, "layer", layer, -1))
+    if "head" in one.dims:
+        one = _of_heads(ds, one, head)
+    values = one.values if one.dtype == bool else np.nan_to_num(one.values)
+    if "branch" not in one.dims:
+        return (WHOLE_MODEL,), values[None]
+    order = drawn_branches(ds)
+    return tuple(labels(ds, "branch")[i] for i in order), values[order]
+
+
+def _of_heads(ds, one, head):
+    """One head, or all that the layer has together."""
+    if head is not None:
+        chosen = one.isel(head=index_of(ds, "head", head, 0))
+        if chosen.dtype != bool and chosen.size and bool(chosen.isnull().all()):
+            raise BsavizError(f"layer {one['layer'].item()} has no head {head}; it has fewer heads than other layers")
+        return chosen
+    return one.any("head") if one.dtype == bool else one.mean("head")  # a head that the layer lacks is NaN: left out
+
+
+def with_all_dims(ds, name):
+    """A variable with the dimensions again that ``.sel`` or ``.isel`` has dropped, in the order of `DIMS`."""
+    one, dims = ds[name], DIMS[name]
+    for dim in dims[:-2] if "branch" in dims else dims[:-1]:
+        if dim not in one.dims:
+            one = one.expand_dims(dim)
+    if "branch" in dims and "branch" not in one.dims and "branch" in one.coords:
+        one = one.expand_dims("branch")
+    if set(one.dims) != set(dims):
+        raise BsavizError(f"variable {name!r} has dimensions {ds[name].dims}, expected ({', '.join(dims)})")
+    one = one.transpose(*dims)
+    return one.astype(bool) if name in YES_OR_NO else one
 
 
 def index_of(ds, dim, label, default):
@@ -77,7 +132,7 @@ def kind_of(ds, kind):
     if kind not in present:
         raise BsavizError(
             f"this dataset holds no {kind!r} field, only {', '.join(map(repr, present))}; "
-            f"ask for it with receptive_field(..., kinds={KINDS!r})"
+            f"ask for it with receptive_field(..., kinds={(*present, kind)!r})"
         )
     return kind
 

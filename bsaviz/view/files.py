@@ -7,7 +7,7 @@ import numpy as np
 
 from bsaviz._checks import BsavizError, require
 from bsaviz._files import whole_file
-from bsaviz.view.choose import geometry, index_of, kinds_of, labels, what_is, with_all_dims
+from bsaviz.view.choose import DIMS, geometry, index_of, kinds_of, labels, values_of, what_is
 from bsaviz.view.drawing import scene
 
 STILLS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -56,8 +56,9 @@ def write_still(drawn, path, *, camera="auto", window_size=None):
 def save_vtp(ds, path, *, query=None, layer=None, head=None):
     """Write a ``.vtp`` for ParaView: the surface (or the points) with one point array a field and branch.
 
-    Receptive fields give ``structural_<branch>``, ``mass_<branch>`` and ``pressure``; gates give ``gate_<branch>``. The
-    choice made, and a query's own gates, are in the field data. Arguments as for `bsaviz.view.reading.read_field`.
+    Receptive fields give ``structural_<branch>``, ``mass_<branch>``, ... for each kind they hold, and ``pressure``;
+    gates give ``gate_<branch>``. The choice made, and a query's own gates, are in the field data. Arguments as for
+    `bsaviz.view.reading.read_field`.
     """
     return write(path, (".vtp",), lambda: _vtp(vtk_mesh(ds, query=query, layer=layer, head=head)))
 
@@ -70,14 +71,13 @@ def vtk_mesh(ds, *, query=None, layer=None, head=None):
         raise BsavizError("gates belong to no query point: leave query out")
     positions, faces = geometry(ds)
     mesh = pv.PolyData(positions) if faces is None else pv.PolyData.from_regular_faces(positions, faces)
-    full, branches = with_all_dims(ds), labels(ds, "branch")
     l = index_of(ds, "layer", layer, -1)
     q = index_of(ds, "query", query, 0) if field else None
     for name in kinds_of(ds) if field else ["gate"]:
-        values = full[name].values[q, l] if field else full[name].values[l]
-        values = _one_head(values, ds, head, name == "structural")
-        for branch, array in zip(branches, values):
-            mesh.point_data[f"{name}_{branch}"] = array.astype(np.uint8) if array.dtype == bool else array
+        of_head = head if "head" in DIMS[name] else None
+        for branch, array in zip(*values_of(ds, name, query=query, layer=layer, head=of_head)):
+            label = f"{name}_{branch}" if "branch" in DIMS[name] else name
+            mesh.point_data[label] = array.astype(np.uint8) if array.dtype == bool else array
     if "pressure" in ds:
         mesh.point_data["pressure"] = np.asarray(ds["pressure"].values)
     mesh.field_data["layer"] = [str(labels(ds, "layer")[l])]
@@ -85,16 +85,16 @@ def vtk_mesh(ds, *, query=None, layer=None, head=None):
     if field:
         mesh.field_data["query"] = [labels(ds, "query")[q]]
     if field and "gate" in ds:
-        own = _one_head(full["gate"].values[q, l], ds, head, False)
-        for branch, gate in zip(branches, own):
+        for branch, gate in zip(labels(ds, "branch"), _own_gates(ds, q, l, head)):
             mesh.field_data[f"gate_{branch}"] = [gate]
     return mesh
 
 
-def _one_head(values, ds, head, union):
-    if head is not None:
-        return values[index_of(ds, "head", head, 0)]
-    return values.any(0) if union else values.mean(0)
+def _own_gates(ds, q, l, head):
+    """Gates of a query, one a branch."""
+    at = {"query": q, "layer": l} if head is None else {"query": q, "layer": l, "head": index_of(ds, "head", head, 0)}
+    own = ds["gate"].isel({dim: place for dim, place in at.items() if dim in ds["gate"].dims})
+    return np.atleast_1d((own.mean("head") if "head" in own.dims else own).values)
 
 
 def _vtp(mesh):

@@ -10,7 +10,8 @@ from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
 from bsaviz.view.choose import geometry, what_is
 from bsaviz.view.reading import read_field, read_gates
 
-FAINT = ("compression", "full")  # branches that reach everything get smaller dots, so that the others stay visible
+# Branches that reach everything get smaller dots, so that the others stay visible.
+FAINT = ("compression", "full", "whole model")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def field_picture(rf, *, query=None, layer=None, head=None, kind=None):
     for i, (heading, caption) in enumerate(zip(reading.headings, reading.captions)):
         dots = field_dots(reading, i, *radii)
         panels.append(Panel(heading, caption, cloud_dots(faces, len(positions), dots, radii[1]) + dots))
-    legend = tuple((b, COLOURS[b]) for b in reading.branches) + (("query point", QUERY_COLOUR),)
+    query = "query point" if reading.region is None else "query points"
+    legend = tuple((b, COLOURS[b]) for b in reading.branches) + ((query, QUERY_COLOUR),)
     return Picture(positions, faces, tuple(panels), reading.footer, reading.bar, legend, reading.query)
 
 
@@ -100,6 +102,10 @@ def field_dots(reading, last, clear, faint):
     """Dots of the branches 0..`last`. A point that several read is drawn once, for the first of them."""
     free = np.ones(reading.levels.shape[1], bool)
     out = []
+    if reading.region is not None:  # its points are drawn as such, whatever they read
+        free[reading.region] = False
+        colours = np.tile(rgb(QUERY_COLOUR), (len(reading.region), 1))
+        out.append(Dots("query points", reading.region, colours, np.full(len(reading.region), clear, np.float32)))
     for i, (branch, levels) in enumerate(zip(reading.branches[: last + 1], reading.levels)):
         points = np.flatnonzero(free & (levels > 0))
         free[points] = False

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bsaviz._checks import BsavizError
 from bsaviz.view.branches import COLOURS, colour_map, ramp
-from bsaviz.view.choose import drawn_branches, index_of, kind_of, kinds_of, labels, with_all_dims
+from bsaviz.view.choose import DIMS, YES_OR_NO, index_of, kind_of, labels, values_of
 
-MASS_DECADES = 4  # a mass below 1/10000 of the largest is drawn in the palest colour
+DECADES = 4  # an amount below 1/10000 of the largest is drawn in the palest colour
+AMOUNTS = {
+    "mass": "mass per point = gate × probability",
+    "gradient": "change of the output per change of a point",
+    "rollout": "mass per point, rolled out",
+    "model_gradient": "change of the prediction per change of a point",
+}
 GATE_COLOURS = "viridis"  # perceptually uniform, its lightness rises all the way: legible in grey
 
 
@@ -60,7 +67,9 @@ class Reading:
         Query, layer and head in words.
     bar : Bar or None
     query : int or None
-        Index of the query point.
+        Index of the query point, or of the point in the middle of a region.
+    region : (k,) int or None
+        Points of the query, where it is a region.
     """
 
     branches: tuple
@@ -70,10 +79,11 @@ class Reading:
     footer: str
     bar: Bar | None
     query: int | None = None
+    region: np.ndarray | None = None
 
 
 def read_field(rf, *, query=None, layer=None, head=None, kind=None):
-    """What each branch reads for one query point.
+    """What each branch reads for one query point, or how much of it.
 
     Parameters
     ----------
@@ -84,36 +94,31 @@ def read_field(rf, *, query=None, layer=None, head=None, kind=None):
     layer : int, optional
         A layer of the dataset; the last one by default.
     head : int, optional
-        One head. None: all heads together, the union of what they read and the mean of their masses.
-    kind : {"structural", "mass"}, optional
-        By default the first of these in the dataset.
+        One head. None: all heads together, the union of what they read and the mean of their amounts.
+    kind : str, optional
+        One of `bsaviz.view.choose.KINDS`; by default the first of these in the dataset.
 
     Returns
     -------
     Reading
     """
-    fields = with_all_dims(rf)
     kind = kind_of(rf, kind)
-    q, l = index_of(rf, "query", query, 0), index_of(rf, "layer", layer, -1)
-    order = drawn_branches(rf)
-    branches = tuple(labels(rf, "branch")[i] for i in order)
-    one = {name: fields[name].values[q, l][:, order] for name in kinds_of(rf)}
-    one = {name: _heads(v, rf, head, "any" if name == "structural" else "mean") for name, v in one.items()}
-    mass = one.get("mass")
-    reads = one["structural"].astype(bool) if "structural" in one else mass > 0
-    point = int(labels(rf, "query")[q])
-    footer = _footer(rf, l, head, "union" if kind == "structural" else "mean mass", f"query point {point}")
-    if kind == "structural":
-        captions = [f"{b}: {n:,} points ({100 * n / reads.shape[1]:.1f} %)" for b, n in zip(branches, reads.sum(1))]
-        levels, bar = np.where(reads, 255, 0).astype(np.uint8), None
-    else:
-        sums = mass.sum(1, dtype=np.float64)
-        share = 100 * sums / max(sums.sum(), 1e-30)
-        captions = [f"{b}: mass {m:.3f} ({s:.0f} % of all)" for b, m, s in zip(branches, sums, share)]
-        bar = _mass_bar(mass, branches)
-        levels = np.where(reads, bar.levels(mass), 0).astype(np.uint8)
+    if head is not None and "head" not in DIMS[kind]:
+        raise BsavizError(f"{kind!r} is of all heads together; leave head out")
+    branches, values = values_of(rf, kind, query=query, layer=layer, head=head)
+    q = index_of(rf, "query", query, 0)
+    point, region = int(labels(rf, "query")[q]), _region(rf, q)
     headings = tuple(" + ".join(branches[: i + 1]) for i in range(len(branches)))
-    return Reading(branches, levels, headings, tuple(captions), footer, bar, point)
+    if kind in YES_OR_NO:
+        levels, bar = np.where(values, 255, 0).astype(np.uint8), None
+        named = headings if kind == "reach" else branches  # what reaches through a branch may pass the ones before it
+        captions = [f"{b}: {n:,} points ({100 * n / values.shape[1]:.1f} %)" for b, n in zip(named, values.sum(1))]
+    else:
+        bar = _amount_bar(values, branches, AMOUNTS[kind])
+        levels = np.where(_read(rf, kind, values, query, layer, head), bar.levels(values), 0).astype(np.uint8)
+        captions = _amounts(kind, branches, values)
+    footer = _footer(rf, kind, layer, head, _query_name(rf, q, point, region))
+    return Reading(branches, levels, headings, tuple(captions), footer, bar, point, region)
 
 
 def read_gates(ds, *, layer=None, head=None, clim=None):
@@ -134,15 +139,11 @@ def read_gates(ds, *, layer=None, head=None, clim=None):
     -------
     Reading
     """
-    gates = with_all_dims(ds)
-    l = index_of(ds, "layer", layer, -1)
-    order = drawn_branches(ds)
-    branches = tuple(labels(ds, "branch")[i] for i in order)
-    values = _heads(gates["gate"].values[l][:, order], ds, head, "mean")
+    branches, values = values_of(ds, "gate", layer=layer, head=head)
     bar = value_bar(values, "gate", clim)
     captions = tuple(f"mean {v.mean():.3f}, from {v.min():.3f} to {v.max():.3f}" for v in values)
     headings = tuple(f"gate: {b}" for b in branches)
-    return Reading(branches, bar.levels(values), headings, captions, _footer(ds, l, head, "mean"), bar)
+    return Reading(branches, bar.levels(values), headings, captions, _footer(ds, "gate", layer, head), bar)
 
 
 def value_bar(values, label, clim=None, colours=GATE_COLOURS):
@@ -158,22 +159,68 @@ def value_bar(values, label, clim=None, colours=GATE_COLOURS):
     return Bar(label, low, high, (colour_map(colours),))
 
 
-def _mass_bar(mass, branches):
-    high = float(mass.max())
+def _read(rf, kind, values, query, layer, head):
+    """Which points are drawn: those that may be read, also where a mass is too small to be a number."""
+    if kind == "mass" and "structural" in rf:
+        return values_of(rf, "structural", query=query, layer=layer, head=head)[1]
+    return values > 0
+
+
+def _amount_bar(values, branches, label):
+    high = float(values.max(initial=0))
     high = high if high > 0 else 1.0
-    label = "mass per point = gate × probability (log scale)"
-    return Bar(label, high / 10**MASS_DECADES, high, tuple(ramp(COLOURS[b]) for b in branches), log=True)
+    ramps = tuple(ramp(COLOURS[b]) for b in branches)
+    return Bar(f"{label} (log scale)", high / 10**DECADES, high, ramps, log=True)
 
 
-def _heads(values, ds, head, over):
-    if head is None:
-        return values.any(0) if over == "any" else values.mean(0)
-    return values[index_of(ds, "head", head, 0)]
+def _amounts(kind, branches, values):
+    """Captions: summed masses, or the largest of what does not add up."""
+    if kind in ("mass", "rollout"):
+        sums = values.sum(1, dtype=np.float64)
+        share = 100 * sums / max(sums.sum(), 1e-30)
+        return [f"{b}: mass {m:.3f} ({s:.0f} % of all)" for b, m, s in zip(branches, sums, share)]
+    return [f"{b}: at most {v.max(initial=0):.3g}, at {np.count_nonzero(v):,} points" for b, v in zip(branches, values)]
 
 
-def _footer(ds, layer, head, over, first=None):
-    heads = len(labels(ds, "head"))
-    which = f"head {head}" if head is not None else f"all {heads} heads ({over})" if heads > 1 else "1 head"
+def _region(rf, q):
+    """Points of a query that is a region, or None."""
+    if "in_region" not in rf:
+        return None
+    inside = np.atleast_2d(rf["in_region"].values)[q]
+    return np.flatnonzero(inside) if np.count_nonzero(inside) > 1 else None
+
+
+def _query_name(rf, q, point, region):
+    name = str(labels(rf, "region")[q]) if "region" in rf.coords else None
+    if region is not None:
+        return f"query {name} ({len(region):,} points)"
+    return f"query {name} (point {point})" if name and name != f"point {point}" else f"query point {point}"
+
+
+def _footer(ds, kind, layer, head, first=None):
     name = ds.attrs.get("car")
-    parts = [str(name) if name else None, first, f"layer {labels(ds, 'layer')[layer]}", which]
+    parts = [str(name) if name else None, first, _layer_name(ds, kind, layer), _head_name(ds, kind, layer, head)]
     return ", ".join(p for p in parts if p)
+
+
+def _layer_name(ds, kind, layer):
+    if "layer" not in DIMS[kind]:
+        return "whole model"
+    at = index_of(ds, "layer", layer, -1)
+    label = labels(ds, "layer")[at]
+    if kind in ("reach", "rollout"):
+        return f"layers 0 to {label}" if label != 0 else "layer 0"
+    return f"layer {label}" + (f" (level {labels(ds, 'level')[at]})" if "level" in ds.coords else "")
+
+
+def _head_name(ds, kind, layer, head):
+    if head is not None:
+        return f"head {head}"
+    if "head" not in DIMS[kind]:
+        return None
+    heads = len(labels(ds, "head"))
+    if "gate" in ds and "head" in ds["gate"].dims and "layer" in ds["gate"].dims:
+        there = ds["gate"].isel(layer=index_of(ds, "layer", layer, -1)).notnull()
+        heads = int(there.any([dim for dim in there.dims if dim != "head"]).sum())  # other layers may have more
+    over = {"structural": "union", "mass": "mean mass"}.get(kind, "mean")
+    return f"all {heads} heads ({over})" if heads > 1 else "1 head"

@@ -114,7 +114,7 @@ def test_one_kind_is_enough():
         ({"head": 2}, "head 2 is not in this dataset; it holds 0, 1"),
         ({"query": 3}, f"query 3 is not in this dataset; it holds {QUERY}"),
         ({"head": "all"}, "head 'all' is not in this dataset"),
-        ({"kind": "gradient"}, "kind must be one of 'structural', 'mass', got 'gradient'"),
+        ({"kind": "gradients"}, "kind must be one of 'structural', 'mass', 'gradient', .*, got 'gradients'"),
     ],
 )
 def test_bad_choices_say_what_there_is(choice, says):
