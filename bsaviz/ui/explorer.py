@@ -119,7 +119,8 @@ class Explorer:
     def _fail(self, error):
         self._problem = error
         words = str(error) if isinstance(error, BsavizError) else f"{type(error).__name__}: {error}"
-        self._warn(words)
+        stays = self.scene is not None and self._latest.shown is not None
+        self._warn(words + (". The picture stays as it was." if stays else ""))
 
     def _say(self, words=""):
         """Put a hint where problems are shown; nothing clears it."""

@@ -179,11 +179,12 @@ class Latest:
         with self._notes:
             if ticket.number < self._shown or self.closed:
                 return
-            self._shown, self.shown = ticket.number, ticket.wanted
+            self._shown = ticket.number
         if isinstance(result, Exception):
             self._fail(result)
             return
         try:
             self._show(result)
+            self.shown = ticket.wanted
         except Exception as error:  # a picture that cannot be drawn is a problem to show like any other
             self._fail(error)

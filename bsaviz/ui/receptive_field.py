@@ -14,19 +14,20 @@ from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
 KIND_NAMES = {
     "structural": "structural: may be read",
     "mass": "mass: gate × attention",
-    "gradient": "gradient of the branch's output",
-    "reach": "reach: through all layers so far",
-    "rollout": "rollout: mass through the layers",
-    "model_gradient": "gradient of the prediction",
+    "gradient": "gradient of the branch",
+    "reach": "reach: through the layers",
+    "rollout": "rollout: mass so far",
+    "model_gradient": "gradient of prediction",
 }
 BARS = {
-    "mass": "attention mass",
+    "mass": "attention mass (1/1000)",
     "gradient": "norm of the gradient",
-    "rollout": "mass rolled out",
+    "rollout": "mass rolled out (1/1000)",
     "model_gradient": "norm of the gradient",
 }
 RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
 HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
+THOUSAND = 1000  # shares of the mass are small numbers: a bar in thousandths can be read
 ALL, OTHER = "all", "another point"
 HEIGHTS = {1: 460, 2: 380}  # of the scene, pixels, by the number of panels
 
@@ -207,7 +208,7 @@ def _paint_panel(scene, panel, branch, values, kind):
         legend = {("may be read" if kind == "structural" else "reached"): colour, "query": QUERY_COLOUR}
         scene.set_colours(painted.astype(np.uint8), panel=panel, legend=legend)
         return
-    amount = np.where(values > 0, values, np.nan)
+    amount = np.where(values > 0, values, np.nan) * (THOUSAND if kind in ("mass", "rollout") else 1)
     highest = float(np.nanmax(amount)) if np.isfinite(amount).any() else 1.0
     label = BARS.get(kind, kind)
     ramp = "viridis" if branch == WHOLE else RAMPS.get(branch, "viridis")

@@ -72,8 +72,8 @@ def test_mass_is_painted_with_a_bar_from_zero(explorer):
     mass = field(tiny_model(), 11, 1)["mass"].mean("head")
     for panel, branch in enumerate(BRANCHES):
         label, low, high = bar(explorer.scene, panel)
-        assert (label, low) == ("attention mass", 0.0)
-        assert high == pytest.approx(float(mass.sel(branch=branch).max()), rel=1e-3)
+        assert (label, low) == ("attention mass (1/1000)", 0.0)
+        assert high == pytest.approx(1000 * float(mass.sel(branch=branch).max()), rel=1e-3)
 
 
 def test_every_kind_there_is_can_be_painted(explorer):
@@ -116,6 +116,7 @@ def test_problems_are_shown_in_place_and_it_goes_on(explorer):
     before = tints(explorer.scene).copy()
     explorer.sizes["ball_size"].value = 256
     assert "larger than this cloud of 200; lower the ball size to 128 or less" in explorer.message.value
+    assert "The picture stays as it was." in explorer.message.value
     explorer.sizes["ball_size"].value = 32
     explorer.sizes["block_size"].value = 64
     assert "a block of 64 points does not divide a ball of 32" in explorer.message.value
