@@ -146,10 +146,25 @@ def main(arguments=None):
         return
     if device.type == "cuda":
         compile_kernels(device, options.tasks, options.models, options.workers)
-    rows = []
+    rows = others(options.out, options.tasks, device)
     for task in options.tasks:
         rows += run(device, task, options.models, options.seconds)
         write(rows, device, options.out)
+
+
+def others(path, tasks, device):
+    """Rows of the tasks that are not run now, where the file has them from such a device and such versions."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text())
+    same = before["versions"] == versions() and before["device"] == name_of(device)
+    return [row for row in before["rows"] if same and row["task"] not in tasks]
+
+
+def name_of(device):
+    """What the device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
 
 
 def write(rows, device, path):
@@ -157,7 +172,7 @@ def write(rows, device, path):
     report = {
         "command": COMMAND,
         "date": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "device": name_of(device),
         "versions": versions(),
         "notes": NOTES,
         "erwin_nsa_against_erwin": against_erwin(rows),
