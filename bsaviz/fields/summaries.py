@@ -23,8 +23,9 @@ def summary(rf):
         points_read           how many points the branch may read
         surface_read          the same as a share of the surface, percent: area-weighted on a mesh, by
                               the number of points on a cloud
-        mean_distance         mean distance from the query to those points, in car lengths (longest side
-                              of the bounding box); NaN where nothing is read
+        mean_distance         mean distance from the query (from the nearest point of a region) to those
+                              points, in car lengths (longest side of the bounding box); NaN where nothing
+                              is read
         mass                  summed attention mass: the branch's gate, or 0 where nothing is read
         mass_distance         mean distance weighted by mass, in car lengths
         mass_outside_ball     mass on points outside the query's own ball (where there is a ball branch)
@@ -68,8 +69,16 @@ def _distance(rf):
     """Distance of every point to each query, in car lengths; 0 on a cloud of no extent."""
     position = rf["position"].astype(np.float64)
     length = float((position.max("point") - position.min("point")).max())
-    offset = position - position.isel(point=rf["query"])
-    return np.sqrt((offset**2).sum("xyz")) / (length or 1.0)
+    away = lambda query: np.sqrt(((position - position.isel(point=query)) ** 2).sum("xyz")) / (length or 1.0)
+    if "in_region" not in rf:
+        return away(rf["query"])
+    found = [xr.concat(map(away, points), "member").min("member") for points in _members(rf)]
+    return xr.concat(found, "query") if "query" in rf["in_region"].dims else found[0]
+
+
+def _members(rf):
+    """Points of each query that may be a region."""
+    return [np.flatnonzero(inside) for inside in np.atleast_2d(rf["in_region"].values)]
 
 
 def _mean(weights, values, total):
