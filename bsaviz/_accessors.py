@@ -28,7 +28,7 @@ class BsaAccessor:
     clim : (float, float)
         Gates: range of the colours. By default the range of the values shown; the bar says which.
 
-    and `scene`, `show`, `screenshot` and `export_html` also
+    and `scene`, `show`, `screenshot`, `export_html` and `export_atlas` also
 
     camera : str or (float, float, float)
         A name of `bsaviz.view.CAMERAS`, a direction from the car to the eye, or ``"auto"``: the first of a fixed list
@@ -63,6 +63,10 @@ class BsaAccessor:
         It needs no kernel, no network and no other file. The choice made here is what it opens with.
         """
         return _view().export_html(self._dataset, path, camera=camera, **choice)
+
+    def export_atlas(self, path, *, max_mb=15, camera="auto", progress=True, **choice):
+        """Write all queries as one HTML file, each a ring on the car to click; see `bsaviz.view.export_atlas`."""
+        return _view().export_atlas(self._dataset, path, max_mb=max_mb, camera=camera, progress=progress, **choice)
 
     def export_film(self, path, *, seconds=8.0, fps=25, turns=1.0, camera="auto", window_size=None, **choice):
         """Write a film (``.mp4``, ``.gif``) that goes round the car; see `bsaviz.view.export_film`."""

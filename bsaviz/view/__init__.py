@@ -4,6 +4,7 @@ Everything works with no display, and no window opens unless `show` is called. T
 `bsaviz.fields`; the same are methods of ``dataset.bsa``.
 """
 
+from bsaviz.view.atlas import atlas_size, export_atlas
 from bsaviz.view.branches import COLOURS
 from bsaviz.view.camera import CAMERAS
 from bsaviz.view.car import car_figure
@@ -21,8 +22,10 @@ __all__ = [
     "CAMERAS",
     "COLOURS",
     "LiveScene",
+    "atlas_size",
     "car_figure",
     "check_drawing",
+    "export_atlas",
     "export_film",
     "export_glb",
     "export_html",

@@ -2,9 +2,9 @@
 
 The page is ours, a few hundred lines of WebGL2 (folder ``web``), and not an export of pyvista or plotly. pyvista's
 draws round points as flat squares and breaks scalar bars; plotly's is round, but carries 4.5 MB of library into every
-file, and its three scenes hold three copies of the car. Ours holds the car once, and one byte a point, branch, head and
-layer (compressed), so that its switches work with no kernel. It forbids itself, by a content security policy, to load
-anything at all.
+file, and its three scenes hold three copies of the car. Ours holds the car once, and of every kind one byte a point,
+branch and view (one bit where it is only yes or no), compressed, so that its switches work with no kernel. It forbids
+itself, by a content security policy, to load anything at all.
 """
 
 import base64
@@ -13,6 +13,8 @@ import html
 import itertools
 import json
 import re
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files as package_files
 
 import numpy as np
@@ -25,13 +27,15 @@ from bsaviz.view.panels import FAINT, check_choice, check_query, dot_radii
 from bsaviz.view.reading import read_field, read_gates
 
 ALL_HEADS = "all heads"
-SCRIPTS = ("renderer.js", "orbit.js", "key.js", "page.js")
+SCRIPTS = ("renderer.js", "orbit.js", "key.js", "pick.js", "data.js", "rings.js", "page.js")
+SWITCHED = ("query", "layer", "head")  # dimensions that have a switch; a kind may lack some of them
 
 
 def export_html(ds, path, *, camera="auto", **choice):
     """Write a dataset's picture as one HTML file with working switches that needs no kernel and no network.
 
-    The file holds every query, layer and head of `ds`: select some first (``rf.sel(layer=[0, 5])``) for a smaller one.
+    The file holds every query, layer, head and kind of `ds`: select some first (``rf.sel(layer=[0, 5])``) for a smaller
+    one. `bsaviz.view.export_atlas` is the same with the queries to click on the car.
 
     Parameters
     ----------
@@ -54,62 +58,148 @@ def export_html(ds, path, *, camera="auto", **choice):
 
 def page(ds, *, camera="auto", **choice):
     """The text of `export_html`."""
+    return make_page(ds, camera=camera, **choice).text()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page is made of.
+
+    Attributes
+    ----------
+    title : str
+    meta : dict
+        What the scripts need to know before they unpack anything.
+    parts : dict of str to str
+        Compressed data by name, in base64: ``"words"``, ``"car"``, ``"regions"`` where a query is one, and each kind.
+    """
+
+    title: str
+    meta: dict
+    parts: dict
+
+    def text(self):
+        """The page as HTML. JSON and base64 cannot end the script elements that hold them."""
+        web = package_files("bsaviz.view") / "web"
+        meta = json.dumps({**self.meta, "parts": list(self.parts)}, ensure_ascii=True)
+        for character in "&<>":
+            meta = meta.replace(character, f"\\u{ord(character):04x}")
+        fill = {
+            "TITLE": html.escape(self.title),
+            "STYLE": (web / "page.css").read_text("utf-8"),
+            "META": meta,
+            "DATA": "\n".join(self.parts.values()),
+            "SCRIPT": "\n".join((web / name).read_text("utf-8") for name in SCRIPTS),
+        }
+        return re.sub("@@([A-Z]+)@@", lambda found: fill[found[1]], (web / "page.html").read_text("utf-8"))
+
+
+def make_page(ds, *, camera="auto", rings=False, **choice):
+    """The `Page` of a dataset; with `rings`, its queries are drawn on the car and can be clicked."""
     field = what_is(ds) == "field"
     choice = check_choice(ds, choice)
+    ds = ds.compute()  # once, and not view by view, where it is still in a file
     positions, faces = geometry(ds)
-    meta, levels = _field(ds, positions) if field else _gates(ds, choice.get("clim"))
+    anchors = labels(ds, "query") if field else []
+    for query in anchors:
+        check_query(query, len(positions))
     start = _start(ds, choice, field)
-    queries = meta["choices"]["query"] if field else [None]
+    kinds = [_Kind.of(ds, name, choice.get("clim")) for name in (kinds_of(ds) if field else ["gate"])]
     clear, faint = dot_radii(positions)
-    meta |= {
+    meta = {
+        "choices": _choices(ds, field),
         "start": start,
+        "kinds": [kind.meta for kind in kinds],
+        "anchors": anchors,
+        "rings": rings,
         "points": len(positions),
         "faces": 0 if faces is None else len(faces),
         "surface": rgb(SURFACE_COLOUR).tolist(),
         "queryColour": rgb(QUERY_COLOUR).tolist(),
         "radii": {"clear": clear, "faint": faint},
         "cameras": CAMERAS,
-        "eyes": [direction(camera, positions, faces, query).tolist() for query in queries],
+        "eyes": [direction(camera, positions, faces, query).tolist() for query in anchors or [None]],
         "angle": VIEW_ANGLE,
     }
-    corners = np.empty((0, 3), np.uint32) if faces is None else faces.astype(np.uint32)
-    data = b"".join((positions.astype("<f4").tobytes(), corners.astype("<u4").tobytes(), levels.tobytes()))
+    corners = np.empty((0, 3)) if faces is None else faces
+    parts = {
+        "words": json.dumps({kind.meta["name"]: kind.words for kind in kinds}).encode(),
+        "car": positions.astype("<f4").tobytes() + corners.astype("<u4").tobytes(),
+    }
+    if "in_region" in ds:
+        inside = np.asarray(ds["in_region"].values, bool).reshape(len(anchors), -1)
+        parts["regions"] = np.packbits(inside, axis=-1).tobytes()
+    parts |= {kind.meta["name"]: kind.packed for kind in kinds}
     name = f"{ds.attrs['car']}: " if ds.attrs.get("car") else ""
-    return _fill(f"{name}{'receptive field' if field else 'gates'}", meta, data)
+    packed = {part: _pack(data) for part, data in parts.items()}
+    return Page(f"{name}{'receptive field' if field else 'gates'}", meta, packed)
 
 
-def _field(rf, positions):
-    kinds, heads = kinds_of(rf), _head_choices(rf)
-    choices = {"query": labels(rf, "query"), "layer": labels(rf, "layer"), "head": [h for h, _ in heads], "kind": kinds}
-    views, levels = [], []
-    for query, layer, (_, head) in itertools.product(choices["query"], choices["layer"], heads):
-        readings = {kind: read_field(rf, query=query, layer=layer, head=head, kind=kind) for kind in kinds}
-        check_query(query, len(positions))
-        views.append({kind: _words(reading) for kind, reading in readings.items()})
-        levels.append(readings[kinds[-1]].levels)  # levels of the mass also say what is read: they are 0 elsewhere
-    last = readings[kinds[-1]]
-    return _meta("field", choices, last, views, kinds), np.stack(levels)
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of a dataset: what the page knows of it, and the words and levels of its views."""
+
+    meta: dict
+    words: list
+    packed: bytes
+
+    @classmethod
+    def of(cls, ds, name, clim):
+        readings = list(_readings(ds, name, clim))
+        first, bar = readings[0], next((reading.bar for reading in readings if reading.bar), None)
+        meta = {
+            "name": name,
+            "varies": [dim for dim in SWITCHED if dim in ds[name].dims],
+            "branches": [{"name": b, "colour": rgb(COLOURS[b]).tolist(), "faint": b in FAINT} for b in first.branches],
+            "headings": first.headings,
+            "ramps": [base64.b64encode(ramp.tobytes()).decode() for ramp in bar.ramps] if bar else [],
+            "painted": name == "gate",
+            "bits": bar is None,
+        }
+        pack = np.ascontiguousarray if bar else np.packbits
+        packed = b"".join(pack(reading.levels).tobytes() for reading in readings)
+        return cls(meta, [_words(reading) for reading in readings], packed)
 
 
-def _gates(ds, clim):
-    heads = _head_choices(ds)
-    choices = {"layer": labels(ds, "layer"), "head": [h for h, _ in heads]}
-    shown = itertools.product(choices["layer"], heads)
-    readings = [read_gates(ds, layer=layer, head=head, clim=clim) for layer, (_, head) in shown]
-    views = [{"gate": _words(reading)} for reading in readings]
-    return _meta("gates", choices, readings[0], views, ["gate"]), np.stack([r.levels for r in readings])
+def _readings(ds, name, clim):
+    """What each view of a kind says; the last of `SWITCHED` changes fastest."""
+    read = partial(read_gates, clim=clim) if name == "gate" else partial(read_field, kind=name)
+    dims = ds[name].dims
+    heads = [head for _, head in _head_choices(ds)] if "head" in dims else [None]
+    shown = [dim for dim in SWITCHED[:2] if dim in dims]
+    small = ds[[variable for variable in ds.data_vars if variable == name or set(shown) & set(ds[variable].dims)]]
+    for place in itertools.product(*(range(ds.sizes[dim]) for dim in shown)):
+        one = small.isel({dim: [i] for dim, i in zip(shown, place)})
+        lacking = _lacking(one)
+        for head in heads:
+            yield _without_head(read(one), head) if head in lacking else read(one, head=head)
 
 
-def _meta(mode, choices, reading, views, kinds):
-    branches = [{"name": b, "colour": rgb(COLOURS[b]).tolist(), "faint": b in FAINT} for b in reading.branches]
-    ramps = [] if reading.bar is None else [base64.b64encode(r.tobytes()).decode() for r in reading.bar.ramps]
-    shared = {"branches": branches, "ramps": ramps, "headings": reading.headings}
-    return {"mode": mode, "choices": choices, "kinds": kinds, "views": views, **shared}
+def _lacking(one):
+    """Heads that a layer does not have, where it has fewer than others: their gates are NaN."""
+    if "gate" not in one or "head" not in one["gate"].dims:
+        return []
+    gate = np.moveaxis(one["gate"].values, one["gate"].dims.index("head"), 0)
+    return [head for head, of_head in zip(labels(one, "head"), gate) if np.isnan(of_head).all()]
+
+
+def _without_head(reading, head):
+    captions = [f"this layer has no head {head}"] * len(reading.captions)
+    return replace(reading, levels=np.zeros_like(reading.levels), captions=captions, footer="", bar=None)
 
 
 def _words(reading):
     bar = reading.bar and {"label": reading.bar.label, "ticks": reading.bar.ticks}
     return {"captions": reading.captions, "footer": reading.footer, "bar": bar}
+
+
+def _choices(ds, field):
+    """What each switch offers, as texts; a query by its name where it has one."""
+    choices = {"layer": labels(ds, "layer"), "head": [name for name, _ in _head_choices(ds)]}
+    if field:
+        queries = labels(ds, "region" if "region" in ds.coords else "query")
+        choices = {"query": queries, **choices, "kind": kinds_of(ds)}
+    return {name: [str(value) for value in values] for name, values in choices.items()}
 
 
 def _head_choices(ds):
@@ -131,18 +221,5 @@ def _start(ds, choice, field):
     return start
 
 
-def _fill(title, meta, data):
-    """The page with its parts in place. JSON and base64 cannot end the script element that holds them."""
-    web = package_files("bsaviz.view") / "web"
-    text = json.dumps(meta, ensure_ascii=True)
-    for character in "&<>":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    parts = {
-        "TITLE": html.escape(title),
-        "STYLE": (web / "page.css").read_text("utf-8"),
-        "META": text,
-        "DATA": base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii"),
-        "SCRIPT": "\n".join((web / name).read_text("utf-8") for name in SCRIPTS),
-    }
-    template = (web / "page.html").read_text("utf-8")
-    return re.sub("@@([A-Z]+)@@", lambda found: parts[found[1]], template)
+def _pack(data):
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")

@@ -1,4 +1,4 @@
-"""Where reference pictures lie, and a file-size limit that stands in for a full disk."""
+"""Where reference pictures lie, a file-size limit that stands in for a full disk, and pages open in a browser."""
 
 import os
 import resource
@@ -37,3 +37,28 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a dataset's page; in the end nothing was asked for outside, and no error came."""
+    tabs = []
+
+    def open_page(ds, width=1200, height=620, *, export="export_html", touch=False, **choice):
+        path = getattr(ds.bsa, export)(tmp_path / "page.html", **choice)
+        tab = browser.new_page(viewport={"width": width, "height": height}, has_touch=touch)
+        tabs.append(tab)
+        tab.asked, tab.failed = [], []
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        tab.on("pageerror", lambda error: tab.failed.append(str(error)))
+        tab.on("console", lambda message: message.type == "error" and tab.failed.append(message.text))
+        tab.goto(path.as_uri())
+        # By selector: waiting for a script's value would evaluate strings, which the page's own policy forbids.
+        tab.wait_for_selector('body[data-drawn]:not([data-drawn="0"])', state="attached", timeout=60_000)
+        return tab
+
+    yield open_page
+    for tab in tabs:
+        assert tab.failed == []
+        assert [url for url in tab.asked if not url.startswith("file:")] == []
+        tab.close()

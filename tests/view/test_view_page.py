@@ -1,14 +1,10 @@
 """The exported page: one file with everything in it; in a browser the still's content, with switches that work."""
 
-import base64
-import gzip
-import io
-import json
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from page_cases import Held, changed, panels_of, without_data
 from view_cases import QUERY, field, gates, near
 
 from bsaviz._checks import BsavizError
@@ -17,82 +13,128 @@ from bsaviz.view.page import page
 from bsaviz.view.reading import read_field, read_gates
 
 
-def embedded(text):
-    meta = json.loads(re.search(r'<script type="application/json" id="meta">(.*?)</script>', text, re.S)[1])
-    packed = re.search(r'<script type="text/plain" id="data">(.*?)</script>', text, re.S)[1]
-    data = gzip.decompress(base64.b64decode(packed))
-    points, corners = 3 * meta["points"], 3 * meta["faces"]
-    positions = np.frombuffer(data, "<f4", points).reshape(-1, 3)
-    faces = np.frombuffer(data, "<u4", corners, 4 * points).reshape(-1, 3)
-    levels = np.frombuffer(data, np.uint8, -1, 4 * (points + corners))
-    return meta, positions, faces, levels.reshape(len(meta["views"]), len(meta["branches"]), meta["points"])
-
-
 @pytest.mark.parametrize("dataset", [field, gates])
 def test_the_page_refers_to_nothing_outside(dataset):
     text = page(dataset())
     outside = r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(|fetch\(|XMLHttp|WebSocket|import\("
-    assert not re.search(outside, strip_data(text))
+    assert not re.search(outside, without_data(text))
     assert "default-src 'none'" in text
     assert text.count("<script") == 3
-    assert "@@" not in strip_data(text)
-
-
-def strip_data(text):
-    without = re.sub(r'(<script type="text/plain" id="data">).*?(</script>)', r"\1\2", text, flags=re.S)
-    return re.sub(r"^\s*//.*$|\s// .*$", "", without, flags=re.M)
+    assert "@@" not in without_data(text)
 
 
 def test_the_page_holds_the_dataset():
     rf = field(queries=(QUERY, 40))
-    meta, positions, faces, levels = embedded(page(rf))
-    np.testing.assert_array_equal(positions, rf["position"])
-    np.testing.assert_array_equal(faces, rf["faces"])
-    assert meta["choices"] == {
-        "query": [QUERY, 40],
-        "layer": [0, 1],
+    held = Held(page(rf))
+    np.testing.assert_array_equal(held.positions, rf["position"])
+    np.testing.assert_array_equal(held.faces, rf["faces"])
+    assert held.meta["choices"] == {
+        "query": [str(QUERY), "40"],
+        "layer": ["0", "1"],
         "head": ["all heads", "0", "1"],
         "kind": ["structural", "mass"],
     }
-    assert len(levels) == 2 * 2 * 3
-    for index, view in enumerate(meta["views"]):
-        query, layer, head = QUERY if index < 6 else 40, index // 3 % 2, (None, 0, 1)[index % 3]
-        for kind in ("structural", "mass"):
+    assert held.meta["anchors"] == [QUERY, 40]
+    assert {name: kind["bits"] for name, kind in held.kinds.items()} == {"structural": True, "mass": False}
+    for kind in ("structural", "mass"):
+        assert len(held.levels[kind]) == len(held.words[kind]) == 2 * 2 * 3
+        for index, (levels, words) in enumerate(zip(held.levels[kind], held.words[kind])):
+            query, layer, head = QUERY if index < 6 else 40, index // 3 % 2, (None, 0, 1)[index % 3]
             reading = read_field(rf, query=query, layer=layer, head=head, kind=kind)
-            assert (view[kind]["captions"], view[kind]["footer"]) == (list(reading.captions), reading.footer)
-        np.testing.assert_array_equal(levels[index], reading.levels)
-        np.testing.assert_array_equal(levels[index] > 0, read_field(rf, query=query, layer=layer, head=head).levels > 0)
+            assert (words["captions"], words["footer"]) == (list(reading.captions), reading.footer)
+            np.testing.assert_array_equal(levels, reading.levels)
+
+
+def test_a_kind_has_its_own_levels_bar_and_switches():
+    rf = with_other_kinds(field(queries=(QUERY, 40)))
+    held = Held(page(rf))
+    assert held.meta["choices"]["kind"] == ["structural", "mass", "gradient", "reach", "model_gradient"]
+    views = {"structural": 12, "mass": 12, "gradient": 12, "reach": 4, "model_gradient": 2}
+    for kind, count in views.items():
+        assert len(held.levels[kind]) == len(held.words[kind]) == count
+        assert held.kinds[kind]["varies"] == [dim for dim in ("query", "layer", "head") if dim in rf[kind].dims]
+        reading = read_field(rf, query=40, kind=kind, layer=1)
+        last = -3 if count == 12 else -1  # all heads together come first
+        np.testing.assert_array_equal(held.levels[kind][last], reading.levels)
+        assert held.kinds[kind]["headings"] == list(reading.headings)
+        assert (held.words[kind][last]["bar"] or {}).get("label") == (reading.bar and reading.bar.label)
+
+
+def with_other_kinds(rf):
+    """The kinds that have fewer dimensions, and amounts of their own."""
+    far = np.linalg.norm(rf["position"].values[None] - rf["position"].values[rf["query"].values][:, None], axis=-1)
+    return rf.assign(
+        gradient=(2 * rf["mass"] ** 0.5).astype(np.float32),
+        reach=rf["structural"].any("head"),
+        model_gradient=(("query", "point"), np.exp(-far).astype(np.float32)),
+    )
+
+
+def test_a_head_that_a_layer_lacks_is_said_to_be_missing():
+    rf = field()
+    for name in ("mass", "gate"):
+        rf[name].loc[{"layer": 0, "head": 1}] = np.nan
+    held = Held(page(rf))
+    lacking, there = held.words["mass"][2], held.words["mass"][5]
+    assert set(lacking["captions"]) == {"this layer has no head 1"}
+    assert lacking["bar"] is None
+    assert there["captions"][0].startswith("ball: mass")
+    assert not held.levels["mass"][2].any()
+
+
+def test_queries_are_listed_by_name_where_they_have_one():
+    rf = field(queries=(QUERY, QUERY)).assign_coords(region=("query", ["wing", "side"]))
+    rf["in_region"] = (("query", "point"), np.zeros((2, rf.sizes["point"]), bool))
+    rf["in_region"][0, QUERY] = True
+    rf["in_region"][1, [QUERY, 40, 41]] = True
+    rf["structural"][1] = False
+    held = Held(page(rf))
+    assert held.meta["choices"]["query"] == ["wing", "side"]
+    members = np.unpackbits(np.frombuffer(held.regions, np.uint8).reshape(2, -1), axis=-1, count=rf.sizes["point"])
+    np.testing.assert_array_equal(members, rf["in_region"])
+    assert held.levels["structural"][:6].any()
+    assert not held.levels["structural"][6:].any(), "two queries in the middle of one point are kept apart"
 
 
 def test_gates_fill_the_page_too():
     ds = gates()
-    meta, _, _, levels = embedded(page(ds, head=1, clim=(0, 1)))
-    assert meta["start"] == {"layer": 0, "head": 2}
+    held = Held(page(ds, head=1, clim=(0, 1)))
+    assert held.meta["start"] == {"layer": 0, "head": 2}
+    assert held.kinds["gate"]["painted"]
     reading = read_gates(ds, head=1, clim=(0, 1))
-    np.testing.assert_array_equal(levels[2], reading.levels)
-    assert meta["views"][2]["gate"]["bar"]["label"] == reading.bar.label
+    np.testing.assert_array_equal(held.levels["gate"][2], reading.levels)
+    assert held.words["gate"][2]["bar"]["label"] == reading.bar.label
 
 
 def test_the_page_opens_with_the_choice_made():
-    meta = embedded(page(field(queries=(QUERY, 40)), query=40, layer=0, head=1, kind="mass", camera="top"))[0]
+    meta = Held(page(field(queries=(QUERY, 40)), query=40, layer=0, head=1, kind="mass", camera="top")).meta
     assert meta["start"] == {"query": 1, "layer": 0, "head": 2, "kind": 1}
     assert meta["eyes"] == [[0, 0, 1]] * 2
 
 
 def test_one_head_has_no_switch_and_the_structural_kind_alone_no_ramp():
-    meta = embedded(page(field(heads=1, kinds=("structural",))))[0]
-    assert meta["choices"]["head"] == ["0"]
-    assert meta["ramps"] == []
+    held = Held(page(field(heads=1, kinds=("structural",))))
+    assert held.meta["choices"]["head"] == ["0"]
+    assert held.kinds["structural"]["ramps"] == []
+
+
+def test_a_selected_dataset_has_the_views_that_are_left():
+    rf = field(queries=(QUERY, 40)).sel(query=40, layer=1)
+    held = Held(page(rf))
+    assert held.kinds["mass"]["varies"] == ["head"]
+    assert held.words["mass"][0]["footer"] == read_field(rf, kind="mass").footer
 
 
 def test_labels_cannot_break_out_of_the_page():
     bad = "</script><img src=x onerror=alert(1)>&'\"@@DATA@@"
-    rf = field()
+    rf = field().assign_coords(region=("query", [bad]))
     rf.attrs["car"] = bad
     text = page(rf)
     assert text.count("</script>") == 3
     assert "<img" not in text
-    assert embedded(text)[0]["views"][0]["mass"]["footer"].startswith(bad)
+    held = Held(text)
+    assert held.words["mass"][0]["footer"].startswith(bad)
+    assert held.meta["choices"]["query"] == [bad]
 
 
 @pytest.mark.parametrize(
@@ -102,40 +144,6 @@ def test_bad_choices_are_refused(choice, tmp_path):
     with pytest.raises(BsavizError):
         field().bsa.export_html(tmp_path / "x.html", **choice)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Open a dataset's page; the page's requests and errors are collected."""
-    pages = []
-
-    def open_page(ds, width=1200, height=620, **choice):
-        path = ds.bsa.export_html(tmp_path / "page.html", **choice)
-        tab = browser.new_page(viewport={"width": width, "height": height})
-        pages.append(tab)
-        tab.asked, tab.failed = [], []
-        tab.on("request", lambda request: tab.asked.append(request.url))
-        tab.on("pageerror", lambda error: tab.failed.append(str(error)))
-        tab.on("console", lambda message: message.type == "error" and tab.failed.append(message.text))
-        tab.goto(path.as_uri())
-        # By selector: waiting for a script's value would evaluate strings, which the page's own policy forbids.
-        tab.wait_for_selector('body[data-drawn]:not([data-drawn="0"])', state="attached", timeout=60_000)
-        return tab
-
-    yield open_page
-    for tab in pages:
-        assert tab.failed == []
-        assert [url for url in tab.asked if not url.startswith("file:")] == []
-        tab.close()
-
-
-def panels_of(tab):
-    """Pixels of each panel's view."""
-    tab.wait_for_timeout(150)
-    image = np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB"))
-    boxes = [view.bounding_box() for view in tab.query_selector_all(".view")]
-    cut = lambda box: image[int(box["y"]) : int(box["y"] + box["height"]), int(box["x"]) : int(box["x"] + box["width"])]
-    return [cut(box) for box in boxes]
 
 
 @pytest.mark.browser
@@ -164,12 +172,12 @@ def test_dragging_turns_all_panels_together(opened):
     tab.mouse.up()
     after = panels_of(tab)
     for a, b in zip(before, after):
-        assert (np.abs(a.astype(int) - b).sum(-1) > 60).mean() > 0.05
+        assert changed(a, b) > 0.05
     outlines = [panel.min(-1) < 245 for panel in after]
     for outline in outlines[1:]:
         assert (outline != outlines[0]).mean() < 0.05
     tab.dblclick("#canvas", position={"x": 600, "y": 150})
-    assert (np.abs(panels_of(tab)[0].astype(int) - before[0]).sum(-1) > 60).mean() < 0.001
+    assert changed(panels_of(tab)[0], before[0]) < 0.001
 
 
 @pytest.mark.browser
@@ -194,7 +202,7 @@ def test_switches_change_words_and_picture(opened):
     assert reading.bar.label in tab.inner_text("#bar")
     ticks = [span.inner_text() for span in tab.query_selector_all("#bar div span")]
     assert ticks == [text for _, text in reading.bar.ticks]
-    assert (np.abs(panels_of(tab)[0].astype(int) - first[0]).sum(-1) > 60).mean() > 0.005
+    assert changed(panels_of(tab)[0], first[0]) > 0.005
 
 
 @pytest.mark.browser
@@ -205,7 +213,7 @@ def test_another_query_is_looked_at_unless_someone_has_turned_the_car(opened):
     tab.select_option("select[name=query]", label=str(right))
     assert near(panels_of(tab)[0], COLOURS["ball"]) > 50
     tab.select_option("select[name=query]", label=str(QUERY))
-    assert (np.abs(panels_of(tab)[0].astype(int) - left).sum(-1) > 60).mean() < 0.001
+    assert changed(panels_of(tab)[0], left) < 0.001
     tab.focus("#canvas")
     tab.keyboard.press("ArrowLeft")
     tab.select_option("select[name=query]", label=str(right))

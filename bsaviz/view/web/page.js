@@ -1,41 +1,35 @@
-// The page: reads the embedded data, builds panels and switches, and redraws when one of them changes.
+// The page: builds panels and switches from the embedded data, and redraws when one of them changes.
 
-const byId = (id) => document.getElementById(id);
-const meta = JSON.parse(byId("meta").textContent);
-
-const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-
-async function unpack() {
-  const stream = new Blob([bytes(byId("data").textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const data = await new Response(stream).arrayBuffer();
-  const positions = new Float32Array(data, 0, 3 * meta.points);
-  const triangles = new Uint32Array(data, 12 * meta.points, 3 * meta.faces);
-  return { positions, triangles, levels: new Uint8Array(data, 12 * (meta.points + meta.faces)) };
-}
+const css = (rgb) => `rgb(${rgb.join(",")})`;
+const unit = (rgb) => rgb.map((c) => c / 255);
 
 class Page {
-  constructor({ positions, triangles, levels }) {
-    Object.assign(this, { positions, levels, state: { ...meta.start }, off: new Set(), queued: false });
-    this.ramps = meta.ramps.map(bytes);
-    this.panels = meta.headings.map((heading) => {
-      const panel = make("section", byId("panels"));
-      panel.className = "panel";
-      make("h2", panel, heading);
-      const caption = make("p", panel), view = make("div", panel);
+  constructor(data) {
+    Object.assign(this, data, { state: { kind: 0, ...meta.start }, off: new Set(), lists: {}, queued: false });
+    const most = Math.max(...this.kinds.map((kind) => kind.headings.length));
+    this.panels = Array.from({ length: most }, () => {
+      const section = make("section", byId("panels"));
+      section.className = "panel";
+      const heading = make("h2", section), caption = make("p", section), view = make("div", section);
       view.className = "view";
-      return { caption, view };
+      return { section, heading, caption, view };
     });
-    this.renderer = new Renderer(byId("canvas"), this.panels.length, { grey: meta.surface.map((c) => c / 255) });
-    this.renderer.setSurface(positions, triangles);
-    this.camera = new Orbit(byId("canvas"), positions, meta.angle, () => this.redraw());
+    this.renderer = new Renderer(byId("canvas"), most, { grey: unit(meta.surface) });
+    this.renderer.setSurface(this.positions, this.triangles);
+    this.camera = new Orbit(byId("canvas"), this.positions, meta.angle, () => this.redraw());
+    if (meta.rings) this.rings = new Rings(this, byId("canvas"));
     this.switches();
     this.legend();
-    this.camera.look(this.eye(), this.shape());
     this.update();
+    this.camera.look(this.eye(), this.shape());
     new ResizeObserver(() => {
       if (!this.camera.moved) this.camera.fit(this.shape());
       this.redraw();
     }).observe(byId("stage"));
+  }
+
+  get kind() {
+    return this.kinds[this.state.kind];
   }
 
   // Where to look from: a side that sees the query.
@@ -52,7 +46,7 @@ class Page {
   switches() {
     for (const [name, values] of Object.entries(meta.choices)) {
       if (values.length < 2) continue;
-      this.list(name, values, this.state[name], (i) => {
+      this.lists[name] = this.list(name, values, this.state[name], (i) => {
         this.state[name] = i;
         if (name === "query" && !this.camera.turned && !this.camera.moved) this.camera.look(this.eye(), this.shape());
         this.update();
@@ -68,75 +62,109 @@ class Page {
   list(name, values, start, chosen) {
     const label = make("label", byId("controls"), name + " "), select = make("select", label);
     select.name = name;
-    values.forEach((value) => make("option", select, String(value)));
+    values.forEach((value) => make("option", select, value));
     select.selectedIndex = start;
     select.addEventListener("change", () => chosen(select.selectedIndex));
+    return select;
+  }
+
+  // To a query that was clicked: it is in sight, so the camera stays.
+  go(query) {
+    this.state.query = query;
+    if (this.lists.query) this.lists.query.selectedIndex = query;
+    this.update();
   }
 
   // A button a branch, which shows or hides it.
   legend() {
-    if (meta.mode !== "field") return;
-    const css = (rgb) => `rgb(${rgb.join(",")})`;
-    meta.branches.forEach((branch, i) => {
+    if (!meta.anchors.length) return;
+    const branches = new Map(this.kinds.filter((kind) => !kind.painted).flatMap((kind) => kind.branches).map((b) => [b.name, b]));
+    this.buttons = [...branches.values()].map((branch) => {
       const button = drawName(byId("legend"), "button", css(branch.colour), branch.name);
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
       button.addEventListener("click", () => {
-        if (!this.off.delete(i)) this.off.add(i);
-        button.setAttribute("aria-pressed", String(!this.off.has(i)));
+        if (!this.off.delete(branch.name)) this.off.add(branch.name);
+        button.setAttribute("aria-pressed", String(!this.off.has(branch.name)));
         this.update();
       });
+      return { button, name: branch.name };
     });
-    drawName(byId("legend"), "span", css(meta.queryColour), "query point");
+    drawName(byId("legend"), "span", css(meta.queryColour), "query");
+    if (!meta.rings || meta.anchors.length < 2) return;
+    const ring = drawName(byId("legend"), "span", "", "other queries: click one");
+    ring.firstChild.className = "ring";
+    ring.firstChild.style.borderColor = css(meta.queryColour);
   }
 
   // Everything that depends on the choices: words, bar, dots and paint.
   update() {
-    const { query = 0, layer, head, kind = 0 } = this.state, { choices } = meta;
-    const index = (query * choices.layer.length + layer) * choices.head.length + head;
-    const words = meta.views[index][meta.kinds[kind]];
-    const size = meta.branches.length * meta.points;
-    const levels = this.levels.subarray(index * size, (index + 1) * size);
+    const { kind } = this, view = kind.view(this.state), words = kind.words[view], levels = kind.levels(view);
+    for (const [name, select] of Object.entries(this.lists)) select.disabled = name !== "kind" && !kind.varies.includes(name);
+    for (const { button, name } of this.buttons || []) button.hidden = kind.painted || !kind.branches.some((b) => b.name === name);
     this.panels.forEach((panel, i) => {
+      panel.section.hidden = i >= kind.headings.length;
+      if (panel.section.hidden) return;
+      panel.heading.textContent = kind.headings[i];
       panel.caption.textContent = words.captions[i];
-      if (meta.mode === "field") this.renderer.setDots(i, ...this.reads(levels, i, Boolean(words.bar)));
-      else this.paint(i, levels.subarray(i * meta.points, (i + 1) * meta.points));
+      if (kind.painted) this.paint(i, levels.subarray(i * meta.points, (i + 1) * meta.points));
+      else {
+        this.renderer.setGrey(i);
+        this.renderer.setDots(i, ...this.reads(levels, i));
+      }
+      if (meta.anchors.length) this.renderer.setMarks(i, this.marks());
     });
     byId("footer").textContent = words.footer;
     byId("bar").replaceChildren();
-    if (words.bar) drawBar(byId("bar"), this.ramps, words.bar.label, words.bar.ticks);
-    if (meta.mode === "field") this.mark(choices.query[query]);
+    if (words.bar) drawBar(byId("bar"), kind.ramps, words.bar.label, words.bar.ticks);
     this.redraw();
   }
 
-  mark(query) {
-    const mark = { points: Uint32Array.of(query), tint: meta.queryColour.map((c) => c / 255), onTop: true, size: 1 };
-    this.panels.forEach((_, i) => this.renderer.setMarks(i, [mark]));
+  // The query itself, all points of a region, and rings on the others.
+  marks() {
+    const { query = 0 } = this.state, tint = unit(meta.queryColour), anchor = meta.anchors[query];
+    const marks = [{ points: Uint32Array.of(anchor), tint, onTop: true, size: 1 }];
+    if (this.members[query].length > 1) marks.push({ points: this.members[query], tint, radius: 1.1 * meta.radii.clear });
+    const others = meta.anchors.filter((point) => point !== anchor);
+    if (meta.rings && others.length) marks.push({ points: Uint32Array.from(others), tint, ring: true, size: 0.9 });
+    return marks;
   }
 
   // Colours and radii of a panel: a point read by several branches is drawn for the first of them.
-  reads(levels, last, byMass) {
-    const n = meta.points, tints = new Uint8Array(3 * n), radii = new Float32Array(n);
+  reads(levels, last) {
+    const { branches, ramps, bits } = this.kind, n = meta.points, tints = new Uint8Array(3 * n), radii = new Float32Array(n);
     if (!meta.faces) {
       tints.set(Uint8Array.from({ length: 3 * n }, (_, i) => meta.surface[i % 3]));
       radii.fill(meta.radii.faint);
     }
     for (let b = last; b >= 0; b--) {
-      if (this.off.has(b)) continue;
-      const branch = meta.branches[b], size = branch.faint ? meta.radii.faint : meta.radii.clear;
+      const branch = branches[b], size = branch.faint ? meta.radii.faint : meta.radii.clear;
+      if (this.off.has(branch.name)) continue;
       for (let p = 0; p < n; p++) {
         const level = levels[b * n + p];
         if (!level) continue;
-        radii[p] = byMass ? size * (0.6 + level / 640) : size;
-        for (let c = 0; c < 3; c++) tints[3 * p + c] = byMass ? this.ramps[b][3 * level + c] : branch.colour[c];
+        radii[p] = bits ? size : size * (0.6 + level / 640);
+        for (let c = 0; c < 3; c++) tints[3 * p + c] = bits ? branch.colour[c] : ramps[b][3 * level + c];
       }
     }
     return [tints, radii];
   }
 
   paint(panel, levels) {
-    if (meta.faces) return this.renderer.setLevels(panel, levels, this.ramps[0]);
-    this.renderer.setDots(panel, coloured(levels, this.ramps[0]), meta.radii.clear);
+    const [ramp] = this.kind.ramps;
+    if (meta.faces) {
+      this.renderer.hideDots(panel);
+      this.renderer.setLevels(panel, levels, ramp);
+    } else this.renderer.setDots(panel, coloured(levels, ramp), meta.radii.clear);
+  }
+
+  // Where the panels lie on the canvas, in pixels.
+  boxes() {
+    const canvas = byId("canvas").getBoundingClientRect();
+    return this.panels.filter(({ section }) => !section.hidden).map(({ view }) => {
+      const box = view.getBoundingClientRect();
+      return { left: box.left - canvas.left, top: box.top - canvas.top, width: box.width, height: box.height };
+    });
   }
 
   redraw() {
@@ -144,12 +172,7 @@ class Page {
     this.queued = true;
     requestAnimationFrame(() => {
       this.queued = false;
-      const canvas = byId("canvas").getBoundingClientRect();
-      const boxes = this.panels.map(({ view }) => {
-        const box = view.getBoundingClientRect();
-        return { left: box.left - canvas.left, top: box.top - canvas.top, width: box.width, height: box.height };
-      });
-      this.renderer.draw(boxes, this.camera);
+      this.renderer.draw(this.boxes(), this.camera);
       document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
     });
   }

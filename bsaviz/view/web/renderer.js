@@ -81,20 +81,24 @@ void main() {
 const MARK_VERTEX = `#version 300 es
 layout(location = 0) in vec3 position;
 uniform mat4 view, projection;
-uniform float size;
+uniform float size, height, hollow;
 void main() {
-  gl_Position = projection * view * vec4(position, 1.0);
+  vec4 p = view * vec4(position, 1.0);
+  p.xyz *= 1.0 - 2.0 * hollow * size / (projection[1][1] * height); // a ring clears a slanted surface
+  gl_Position = projection * p;
   gl_PointSize = size;
 }`;
 
 const MARK_FRAGMENT = `#version 300 es
 precision highp float;
 uniform vec3 tint;
+uniform float hollow;
 out vec4 colour;
 void main() {
   float d = 3.0 * length(gl_PointCoord - 0.5);
-  if (d > 1.5) discard;
-  colour = vec4(d > 1.32 ? vec3(0.13) : d > 1.0 ? vec3(1.0) : tint, 1.0);
+  if (d > 1.5 || d < 0.62 * hollow) discard;
+  vec3 edge = hollow > 0.0 ? vec3(1.0) : vec3(0.13);
+  colour = vec4(d > 1.32 ? edge : d > 1.0 + 0.32 * hollow ? vec3(1.0) : tint, 1.0);
 }`;
 
 const [GREY, LEVELS, TINTS] = [0, 1, 2];
@@ -193,8 +197,12 @@ class Renderer {
     gl.bindVertexArray(null);
   }
 
+  hideDots(panel) {
+    this.panels[panel].dots = false;
+  }
+
   // Marks of a panel: {points (k) uint32, tint (3) from 0 to 1, radius} are round dots; with onTop they are ringed discs
-  // that nothing hides, of `size` times the usual.
+  // that nothing hides, of `size` times the usual, and with ring rings of that size, which the surface does hide.
   setMarks(panel, marks) {
     const gl = this.gl, mine = this.panels[panel];
     for (const mark of mine.marks) gl.deleteBuffer(mark.index);
@@ -239,18 +247,23 @@ class Renderer {
       gl.drawArrays(gl.POINTS, 0, this.points);
     }
     gl.bindVertexArray(panel.marked);
-    for (const mark of panel.marks.filter((mark) => !mark.onTop)) {
+    for (const mark of panel.marks.filter((mark) => !mark.onTop && !mark.ring)) {
       gl.vertexAttrib3f(1, ...mark.tint);
       gl.vertexAttrib1f(2, mark.radius);
       this.drawMark(mark);
     }
+    const disc = { ...matrices, height, hollow: 0 }, usual = Math.max(0.04 * height, 13 * ratio);
+    for (const mark of panel.marks.filter((mark) => mark.ring)) {
+      this.use(this.mark, { ...disc, hollow: 1, tint: mark.tint, size: mark.size * usual });
+      this.drawMark(mark);
+    }
     gl.disable(gl.DEPTH_TEST);
     for (const mark of panel.marks.filter((mark) => mark.onTop)) {
-      this.use(this.mark, { ...matrices, tint: mark.tint, size: mark.size * Math.max(0.04 * height, 13 * ratio) });
+      this.use(this.mark, { ...disc, tint: mark.tint, size: mark.size * usual });
       this.drawMark(mark);
     }
     if (this.hover && this.hover.panel === i) {
-      this.use(this.mark, { ...matrices, tint: [1, 1, 1], size: Math.max(0.03 * height, 10 * ratio) });
+      this.use(this.mark, { ...disc, tint: [1, 1, 1], size: Math.max(0.03 * height, 10 * ratio) });
       gl.drawArrays(gl.POINTS, this.hover.point, 1);
     }
     gl.enable(gl.DEPTH_TEST);
