@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from bsaviz._checks import BsavizError
 from bsaviz.fields.layerwise import AT_ONCE
+from bsaviz.fields.tracing import bonds
 
 
 def model_gradient(model, surface, tree, sites, queries, features=None):
@@ -32,7 +33,8 @@ def model_gradient(model, surface, tree, sites, queries, features=None):
     model.eval()
     try:
         with torch.enable_grad(), _distance_gradients(sites):
-            predicted = model(positions, features=inputs[1] if features is not None else None, tree=tree)
+            edges = bonds(model.forward, surface, weight.device)
+            predicted = model(positions, features=inputs[1] if features is not None else None, tree=tree, **edges)
             if len(predicted) != len(positions):
                 raise BsavizError(
                     f"this model predicts {len(predicted)} rows for {len(positions)} points, so no prediction belongs "

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from inspect import signature
 
 import torch
 from torch import nn
@@ -138,7 +139,16 @@ def check_model(model):
 
 def tree_of(model, surface):
     """The tree that the model reads a surface with, on the model's device."""
-    return model.tree(torch.as_tensor(surface.positions, device=next(model.parameters()).device))
+    positions = torch.as_tensor(surface.positions, device=next(model.parameters()).device)
+    return model.tree(positions, **bonds(model.tree, surface, positions.device))
+
+
+def bonds(takes, surface, device):
+    """The edges of a sample that has some, for a function that takes ``edges``: an empty dict where there are none."""
+    edges = getattr(surface, "edges", None)
+    if edges is None or "edges" not in signature(takes).parameters:
+        return {}
+    return {"edges": torch.as_tensor(edges, device=device)}
 
 
 def walk(model, surface, tree, sites, layers, needs, visit, *, features=None, progress=False):
@@ -192,7 +202,7 @@ def walk(model, surface, tree, sites, layers, needs, visit, *, features=None, pr
             for i in layers:
                 hook = lambda attention, inputs, output, i=i: seen(i, inputs)
                 hooks.callback(sites[i].attention.register_forward_hook(hook).remove)
-            model(positions, features=features, tree=tree)
+            model(positions, features=features, tree=tree, **bonds(model.forward, surface, weight.device))
     except _Enough:
         pass
     finally:

@@ -94,3 +94,14 @@ def to_points(matrix, order, attended, num_points):
     for slot in np.flatnonzero(attended):
         points[..., order[slot]] += matrix[..., slot]
     return points
+
+
+def dense_window(q, k, real, window):
+    heads, n, d = q.shape
+    matrix = np.zeros((heads, n, n))
+    slots = np.arange(n)
+    for h in range(heads):
+        for i in range(n):
+            near = (slots >= i - window // 2) & (slots < i - window // 2 + window)
+            matrix[h, i] = softmax_over(k[h] @ q[h, i] / np.sqrt(d), real & near)
+    return matrix

@@ -20,6 +20,7 @@ VARIANTS = {
     "published": ("bsa", dict(published=True, position_scaling="none")),
     "ball": ("ball", {}),
     "full": ("full", {}),
+    "nsa": ("nsa", dict(window=5)),
 }
 POINTS = 21
 EPS = 1e-6
@@ -94,7 +95,9 @@ MODELS = {
     "static gate": ("bsa", dict(gate="static", position_scaling="none")),
     "ball": ("ball", dict(position_scaling="none", out_features=2)),
     "full": ("full", dict(position_scaling="none")),
+    "nsa": ("nsa", dict(window=5)),
     "erwin": ("erwin", {}),
+    "erwin-nsa": ("erwin-nsa", dict(recompute=True)),
 }
 
 

@@ -18,6 +18,8 @@ VARIANTS = {
     "ball": ("ball", dict(depth=3)),
     "full": ("full", {}),
     "erwin": ("erwin", {}),
+    "nsa": ("nsa", dict(depth=3, window=5)),
+    "erwin-nsa": ("erwin-nsa", {}),
 }
 POINTS = 75
 
