@@ -15,16 +15,16 @@ class BsaAccessor:
 
     Every method takes these keywords to choose what is shown:
 
-    query : int
-        Receptive fields: a query point of the dataset, by its point index. The first one by default.
+    query : int or str
+        Receptive fields: a query point of the dataset, by its point index or its name. The first one by default.
     layer : int
         A layer of the dataset. The last one by default.
     head : int or None
         One head. None: all heads together, which means the union of what they read (structural) or the mean of their
         masses or gates.
-    kind : {"structural", "mass"}
-        Receptive fields: which points may be read, or the attention mass that each gets. By default the first of these
-        that the dataset holds.
+    kind : str
+        Receptive fields: one of `bsaviz.fields.KINDS`, such as ``"structural"`` (which points may be read) or ``"mass"``
+        (the attention mass that each gets). By default the first of these that the dataset holds.
     clim : (float, float)
         Gates: range of the colours. By default the range of the values shown; the bar says which.
 

@@ -113,13 +113,16 @@ def with_all_dims(ds, name):
 
 
 def index_of(ds, dim, label, default):
-    """Position of `label` along `dim`; `default` (a position) when `label` is None."""
+    """Position of `label` along `dim`, of a query also of its name; `default` (a position) when `label` is None."""
     known = labels(ds, dim)
     if label is None:
         return default % len(known)
-    if isinstance(label, (int, np.integer, str)) and label in known:
-        return known.index(label)
-    raise BsavizError(f"{dim} {label!r} is not in this dataset; it holds {_few(known)}")
+    named = labels(ds, "region") if dim == "query" and "region" in ds.coords else []
+    for labelled in (known, named):
+        if isinstance(label, (int, np.integer, str)) and label in labelled:
+            return labelled.index(label)
+    held = [f"{name} ({point})" for name, point in zip(named, known)] or known
+    raise BsavizError(f"{dim} {label!r} is not in this dataset; it holds {_few(held)}")
 
 
 def kind_of(ds, kind):

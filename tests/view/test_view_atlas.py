@@ -55,6 +55,14 @@ def test_the_file_holds_every_query_by_name_and_its_size_is_told_first(tmp_path,
     assert told.startswith(f"atlas.html: {path.stat().st_size / 1e6:.3f}")
 
 
+def test_it_opens_with_a_query_by_name(tmp_path):
+    rf = atlas_field()
+    path = rf.bsa.export_atlas(tmp_path / "atlas.html", query="right door", progress=False)
+    assert Held(path.read_text()).meta["start"]["query"] == 2
+    with pytest.raises(BsavizError, match=rf"query 'roof' is not in this dataset; it holds wing \({QUERY}\), front \("):
+        rf.bsa.export_atlas(tmp_path / "other.html", query="roof")
+
+
 def test_the_size_is_known_without_a_file(tmp_path, capsys):
     rf = atlas_field()
     size = atlas_size(rf)

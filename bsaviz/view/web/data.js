@@ -38,7 +38,9 @@ class Kind {
     const size = this.branches.length * meta.points;
     if (!this.bits) return this.packed.subarray(view * size, (view + 1) * size);
     const stride = Math.ceil(size / 8), bit = bits(this.packed.subarray(view * stride, (view + 1) * stride));
-    return Uint8Array.from({ length: size }, (_, i) => 255 * bit(i));
+    const levels = new Uint8Array(size);
+    for (let i = 0; i < size; i++) levels[i] = 255 * bit(i);
+    return levels;
   }
 }
 
