@@ -4,8 +4,8 @@
 with 65 536 points, prints a table and writes ``data/measurements/explorers.json``.
 
 A step is one press of an arrow key on a slider, whose time is the page's own; it ends two frames of the browser after
-the view has drawn the new state, so that the picture is on the screen. The drag is 21 presses as fast as they come, there and back, that end one step away.
-Kernel, browser and WebGL (in software) share the machine's cores.
+the view has drawn the new state, so that the picture is on the screen. The drag is 21 presses as fast as they come,
+there and back, that end one step away. Kernel, browser and WebGL (in software) share the machine's cores.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def single_steps(notebook, label, presses):
 
 
 def drag(notebook, label):
-    """How long after the last of many quick presses nothing is left to do, how many pictures came, and the last value."""
+    """How long after the last of many quick presses nothing is left to do, how many pictures came, which is shown."""
     page = notebook.page
     drawn = page.evaluate("() => window.step.drawn")
     handle(page, label).focus()
@@ -132,7 +132,7 @@ def handle(page, label):
 
 
 def rest(notebook):
-    notebook.until("explorer.working", False, 60)
+    notebook.until("explorer.working or explorer._latest.shown != explorer._wanted()", False, 60)
     notebook.page.wait_for_timeout(150)
 
 

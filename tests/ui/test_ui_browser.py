@@ -34,13 +34,22 @@ def drag(notebook, label, steps):
         notebook.page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
 
 
+def look(notebook, view, settle=250):
+    """Pixels of the panels, without the text above and below, which a scrolled page places half a pixel elsewhere."""
+    pixels = notebook.look(view, settle)
+    height = len(pixels)
+    return pixels[height // 10 : 4 * height // 5]
+
+
 def differs(before, after):
     """Share of the pixels that changed visibly."""
     return float((np.abs(before.astype(int) - after).max(2) > 24).mean())
 
 
-def settled(notebook):
-    notebook.until("explorer.working", False)
+def settled(notebook, control, value):
+    """Wait until a control has a value and the picture is that of all controls."""
+    notebook.until(f"explorer.{control}.value", value)
+    notebook.until("not explorer.working and explorer._latest.shown == explorer._wanted()", True)
 
 
 def click_on_car(notebook, view, panel, panels):
@@ -50,49 +59,45 @@ def click_on_car(notebook, view, panel, panels):
 
 def test_ball_tree_explorer(opened):
     notebook, view = opened("BallTreeExplorer(car)")
-    first = notebook.look(view, settle=1500)
+    first = look(notebook, view, settle=1500)
     drag(notebook, "Ball size", -2)
-    notebook.until("explorer.ball_size.value", 32)
-    settled(notebook)
-    smaller = notebook.look(view)
+    settled(notebook, "ball_size", 32)
+    smaller = look(notebook, view)
     assert differs(first, smaller) > 0.05
     drag(notebook, "Ball size", 2)
-    notebook.until("explorer.ball_size.value", 128)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    settled(notebook, "ball_size", 128)
+    assert differs(first, look(notebook, view)) < 0.002, "the picture comes back"
     click_on_car(notebook, view, panel=0, panels=2)
     notebook.until("explorer.point is not None", True)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) > 0.005, "the picked point's node is marked"
-    drag(notebook, "Ball size", 9)
-    settled(notebook)
+    settled(notebook, "ball_size", 128)
+    assert differs(first, look(notebook, view)) > 0.005, "the picked point's node is marked"
+    drag(notebook, "Ball size", 3)
     alert = notebook.page.locator('[role="alert"].bsaviz-problem')
     alert.wait_for()
     assert "larger than this cloud of 800" in alert.inner_text()
-    drag(notebook, "Ball size", -9)
+    drag(notebook, "Ball size", -3)
     alert.wait_for(state="detached")
     assert notebook.problems == []
 
 
 def test_receptive_field_explorer(opened):
     notebook, view = opened("ReceptiveFieldExplorer(car=car)")
-    first = notebook.look(view, settle=1500)
+    first = look(notebook, view, settle=1500)
     query = notebook.value("explorer.query.value")
     drag(notebook, "Query", 20)
-    notebook.until("explorer.query.value", query + 20)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) > 0.005
+    settled(notebook, "query", query + 20)
+    assert differs(first, look(notebook, view)) > 0.005
     told = notebook.page.locator(".bsaviz-table").inner_text()
     points = notebook.value("explorer.readings['ball'].points")
     assert f"{points}" in told, "the numbers end on the last value"
     drag(notebook, "Query", -20)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    settled(notebook, "query", query)
+    assert differs(first, look(notebook, view)) < 0.002, "the picture comes back"
     drag(notebook, "Top-k", 6)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) > 0.002, "more blocks are selected"
+    settled(notebook, "sizes['top_k']", 10)
+    assert differs(first, look(notebook, view)) > 0.002, "more blocks are selected"
     drag(notebook, "Top-k", -6)
-    settled(notebook)
+    settled(notebook, "sizes['top_k']", 4)
     click_on_car(notebook, view, panel=1, panels=3)
     notebook.until(f"explorer.query.value != {query}", True)
     notebook.page.get_by_label("Branch").select_option("selection")
@@ -103,15 +108,14 @@ def test_receptive_field_explorer(opened):
 
 def test_gate_explorer(opened):
     notebook, view = opened("GateExplorer(car=car)")
-    first = notebook.look(view, settle=1500)
+    first = look(notebook, view, settle=1500)
     drag(notebook, "Layer", 5)
-    notebook.until("explorer.layer.value", 5)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) > 0.02
+    settled(notebook, "layer", 5)
+    assert differs(first, look(notebook, view)) > 0.02
     assert "Layer 5" in notebook.page.locator("svg[role=img]").first.text_content()
     drag(notebook, "Layer", -5)
-    settled(notebook)
-    assert differs(first, notebook.look(view)) < 0.002, "the picture comes back"
+    settled(notebook, "layer", 0)
+    assert differs(first, look(notebook, view)) < 0.002, "the picture comes back"
     click_on_car(notebook, view, panel=0, panels=3)
     notebook.until("explorer.point is not None", True)
     assert notebook.problems == []
