@@ -23,8 +23,8 @@ class BsaAccessor:
         One head. None: all heads together, which means the union of what they read (structural) or the mean of their
         masses or gates.
     kind : str
-        Receptive fields: one of `bsaviz.fields.KINDS`, such as ``"structural"`` (which points may be read) or ``"mass"``
-        (the attention mass that each gets). By default the first of these that the dataset holds.
+        Receptive fields: one of `bsaviz.fields.KINDS`, such as ``"structural"`` (which points may be read) or
+        ``"mass"`` (the attention mass that each gets). By default the first of these that the dataset holds.
     clim : (float, float)
         Gates: range of the colours. By default the range of the values shown; the bar says which.
 
