@@ -36,7 +36,7 @@ HUB = {"JUPYTERHUB_SERVICE_PREFIX": "/user/someone/", "PYVISTA_TRAME_SERVER_PROX
 NEEDED = {3586: 150, 65536: 500}  # ms, slider to redrawn picture
 CASES = [("anywidget", None), ("k3d", None), *(("pyvista", mode) for mode in ("client", "server", "trame"))]
 DARK = 20  # brightness, of 255, in the middle of a picture that went black
-SAME = 6  # a picture this near to another (of 255) shows no change
+SAME = 25  # a picture this near to another (of 255) shows no change
 
 
 def measure(lab, browser, kind, mode, points, presses):
@@ -50,9 +50,9 @@ def measure(lab, browser, kind, mode, points, presses):
         screen = Screen(notebook.page)
         run_first(notebook)
         shown = screen.key("Control+Enter")  # the other way a new cell would scroll this one away
-        notebook.page.locator(".measured .noUi-handle").wait_for(timeout=30_000)
-        screen.settle()
+        notebook.page.locator(".measured .noUi-handle").wait_for(timeout=120_000)
         box = notebook.page.locator(".measured > :nth-child(2)").bounding_box()
+        screen.appears(box)
         out = {"view": kind, "mode": mode, "points": points}
         out |= timed(notebook, screen, box, shown, presses)
         out |= {
@@ -73,8 +73,7 @@ def run_first(notebook):
 
 def timed(notebook, screen, box, shown, presses):
     """First display, single steps and a fast drag."""
-    low = screen.last(box)
-    blank = 0 * low + 255
+    low, blank = screen.last(box), screen.blank(box)
     first = screen.first_like(low, blank, box, shown) if distance(low, blank) > SAME else None
     notebook.page.locator(".measured .noUi-handle").focus()
     high, back, _ = (stepped(screen, box) for _ in range(3))
@@ -89,8 +88,9 @@ def timed(notebook, screen, box, shown, presses):
         wanted, other = (low, high) if number % 2 == 0 else (high, low)
         screen.frames.clear()
         pressed = screen.key("ArrowRight")
+        came = screen.first_like(wanted, other, box, pressed)
+        steps.append(rounded(came, pressed, 1000))
         screen.settle()
-        steps.append(rounded(screen.first_like(wanted, other, box, pressed), pressed, 1000))
     seen = [step for step in steps if step is not None]
     out |= {"slider_ms": round(median(seen)) if len(seen) == len(steps) else None, "steps_ms": steps}
     return out | drag(screen, box, *((low, high) if presses % 2 else (high, low)))
@@ -113,6 +113,7 @@ def drag(screen, box, now, other):
     """21 steps as fast as keys come, which end on the other picture; when it came to stay, after the last of them."""
     screen.frames.clear()
     last = screen.key("ArrowRight", times=21)
+    screen.first_like(other, now, box, last)
     screen.settle()
     right = distance(screen.last(box), other) < distance(screen.last(box), now)
     stale = [

@@ -52,9 +52,13 @@ def paint(up):
     view.viewer.update()
 """
 
-STRUCTURAL = """
+MODEL = """
 car = Car("body", points, faces)
 trace = bsaviz.fields.Trace(bsaviz.packaged_model(), car, layers=[0])
+trace.readable(0, 0)
+"""
+
+STRUCTURAL = """
 scene = bsaviz.view.live_scene(height=400, width=600)
 scene.set_surface(points, faces)
 queries = [int(np.abs(points - spot).sum(1).argmin()) for spot in ([-1.5, -0.8, 0], [1.5, -0.8, 0])]
@@ -80,4 +84,5 @@ stage
 def cells(kind, mode, shape, tests):
     """The two cells of a kind of view: what may be loaded before, and what shows it."""
     view = {"anywidget": ANYWIDGET, "k3d": K3D, "structural": STRUCTURAL}.get(kind) or PYVISTA.format(mode=mode)
-    return MESH.format(shape=shape, tests=str(tests)) + IMPORT[kind], view + SHOW
+    before = MESH.format(shape=shape, tests=str(tests)) + IMPORT[kind] + (MODEL if kind == "structural" else "")
+    return before, view + SHOW

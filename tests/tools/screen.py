@@ -45,6 +45,18 @@ class Screen:
             if len(self.frames) == count:
                 return
 
+    def appears(self, box, most=60.0):
+        """Wait until something is drawn in a box of the page, and for its end."""
+        start = time.monotonic()
+        while time.monotonic() - start < most:
+            self.settle()
+            if distance(self.last(box), self.blank(box)) > 25:
+                return
+
+    def blank(self, box):
+        """A white picture."""
+        return 0 * self.last(box) + 255
+
     def picture(self, frame, box):
         """Pixels of one recorded frame inside a box of the page, without a rim."""
         image = np.asarray(Image.open(io.BytesIO(base64.b64decode(frame[1]))).convert("RGB")).astype(int)
@@ -54,13 +66,17 @@ class Screen:
     def last(self, box):
         return self.picture(self.frames[-1], box)
 
-    def first_like(self, wanted, other, box, since):
-        """Time of the first frame after `since` that is nearer to one picture than to another, or None."""
-        for frame in self.frames:
-            if frame[0] >= since:
-                now = self.picture(frame, box)
-                if distance(now, wanted) < distance(now, other):
-                    return frame[0]
+    def first_like(self, wanted, other, box, since, most=8.0):
+        """Time of the first frame after `since` nearer to one picture than to another; None if it does not come."""
+        start, seen = time.monotonic(), 0
+        while time.monotonic() - start < most:
+            for frame in self.frames[seen:]:
+                seen += 1
+                if frame[0] >= since:
+                    now = self.picture(frame, box)
+                    if distance(now, wanted) < distance(now, other):
+                        return frame[0]
+            self.page.wait_for_timeout(50)
         return None
 
     def stop(self):
@@ -68,5 +84,6 @@ class Screen:
 
 
 def distance(a, b):
-    """Mean difference of two pictures, 0 to 255."""
-    return float(np.abs(a - b).mean())
+    """Mean difference, 0 to 255, of the hundredth of the pixels in which two pictures differ most."""
+    apart = np.sort(np.abs(a - b).mean(-1), axis=None)
+    return float(apart[-max(len(apart) // 100, 1) :].mean())

@@ -7,17 +7,19 @@ function make(tag, parent, text) {
   return element;
 }
 
+const stops = (ramp) => Array.from({ length: 52 }, (_, i) => `rgb(${ramp.subarray(15 * i, 15 * i + 3).join(",")})`).join(",");
+
 // ramps: (768) uint8 colours each, one above the other on one axis; ticks: pairs of share along the bar and text.
 function drawBar(parent, ramps, label, ticks) {
   make("span", parent, label);
-  const strip = make("canvas", parent);
-  Object.assign(strip, { width: 256, height: ramps.length });
-  const image = new ImageData(256, ramps.length);
-  ramps.forEach((ramp, row) => {
-    for (let i = 0; i < 256; i++) image.data.set([...ramp.subarray(3 * i, 3 * i + 3), 255], 4 * (256 * row + i));
-  });
-  strip.getContext("2d").putImageData(image, 0, 0);
+  for (const ramp of ramps) {
+    const strip = make("div", parent);
+    strip.className = "strip";
+    strip.style.height = `${16 / ramps.length}px`;
+    strip.style.background = `linear-gradient(to right, ${stops(ramp)})`;
+  }
   const scale = make("div", parent);
+  scale.className = "ticks";
   for (const [share, text] of ticks) make("span", scale, text).style.left = `${100 * share}%`;
 }
 

@@ -152,9 +152,9 @@ class LiveView {
     const levels = new Uint8Array(raw(paint.levels)), ramp = new Uint8Array(raw(paint.ramp)), tints = new Uint8Array(raw(paint.tints));
     const [byLevel, byColour] = [levels.length === count, tints.length === 3 * count]; // else grey
     Object.assign(mine, { levels: byLevel ? levels : null, bar: paint.bar });
-    mine.key.replaceChildren();
-    if (byLevel) this.drawKey(mine.key, paint, ramp);
-    if (byColour) for (const [name, colour] of paint.legend) drawName(mine.key, "span", colour, name);
+    const words = JSON.stringify([byLevel && [paint.bar, paint.missing, ramp.join()], byColour && paint.legend]);
+    if (words !== mine.words) this.drawKey(mine.key, paint, ramp, byLevel, byColour);
+    mine.words = words;
     if (!this.surface.triangles.length) {
       const dots = byLevel ? coloured(levels, ramp) : byColour ? tints : new Uint8Array(3 * count).fill(Math.round(255 * this.grey[0]));
       this.renderer.setDots(panel, dots, this.surface.radius);
@@ -163,7 +163,10 @@ class LiveView {
     else this.renderer.setGrey(panel);
   }
 
-  drawKey(key, paint, ramp) {
+  drawKey(key, paint, ramp, byLevel, byColour) {
+    key.replaceChildren();
+    if (byColour) for (const [name, colour] of paint.legend) drawName(key, "span", colour, name);
+    if (!byLevel) return;
     const bar = make("div", key);
     bar.className = "bsaviz-bar";
     const shown = ramp.slice();

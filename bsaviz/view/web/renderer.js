@@ -31,7 +31,7 @@ in vec3 seen, across, own;
 in vec2 shade;
 uniform sampler2D ramp;
 uniform vec3 grey;
-uniform int paint;
+uniform float paint;
 out vec4 colour;
 ${LIGHT}
 void main() {
@@ -40,8 +40,8 @@ void main() {
   n = dot(n, flatNormal) < 0.0 ? -n : n;
   n = dot(n, flatNormal) < 0.6 ? flatNormal : n;
   float level = shade.y < 0.5 ? 0.0 : shade.x / shade.y;
-  vec3 base = paint == 1 ? texture(ramp, vec2((level * 255.0 + 0.5) / 256.0, 0.5)).rgb : paint == 2 ? own : grey;
-  colour = vec4(base * (paint > 0 ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
+  vec3 base = paint == 1.0 ? texture(ramp, vec2((level * 255.0 + 0.5) / 256.0, 0.5)).rgb : paint == 2.0 ? own : grey;
+  colour = vec4(base * (paint > 0.0 ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
 }`;
 
 const DOT_VERTEX = `#version 300 es
@@ -234,8 +234,7 @@ class Renderer {
   drawPanel(i, matrices, height, ratio) {
     const gl = this.gl, panel = this.panels[i];
     if (this.corners) {
-      this.use(this.surface, { ...matrices, grey: this.grey });
-      gl.uniform1i(gl.getUniformLocation(this.surface, "paint"), panel.paint);
+      this.use(this.surface, { ...matrices, grey: this.grey, paint: panel.paint });
       gl.bindTexture(gl.TEXTURE_2D, panel.ramp);
       gl.bindVertexArray(panel.mesh);
       gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
@@ -284,7 +283,7 @@ class Renderer {
     const gl = this.gl;
     gl.useProgram(program);
     for (const [name, value] of Object.entries(uniforms)) {
-      const at = gl.getUniformLocation(program, name);
+      const at = (program.places[name] ??= gl.getUniformLocation(program, name)); // asking each time is slow
       if (typeof value === "number") gl.uniform1f(at, value);
       else if (value.length === 3) gl.uniform3fv(at, value);
       else gl.uniformMatrix4fv(at, false, value);
@@ -300,6 +299,7 @@ class Renderer {
       gl.attachShader(program, shader);
     }
     gl.linkProgram(program);
+    program.places = {};
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error("A shader failed: " + gl.getProgramInfoLog(program));
     return program;
   }
