@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from bsa_kernels import bench, bench_peers, reference
+from bsa_kernels import bench, bench_peers, bench_text, reference
 from bsa_kernels.triton import check
 
 SIZES = dict(ball_size=256, block_size=8, group_size=8, top_k=4)
@@ -62,3 +62,33 @@ def test_the_floor_counts_exponentials_or_products():
     assert few == pytest.approx(1e3 * scores / (16 * 100 * 1e9))  # exponentials bind
     assert many == pytest.approx(1e3 * scores * 128 * 2 / (2048 * 100 * 1e9))  # products do
     assert bench.floor_ms("bsa-group-compression", 65536, 8, 32, 1, device) < few / 5
+
+
+def row(variant, n, **more):
+    return dict(
+        variant=variant, n=n, heads=8, head_dim=32, dtype="bfloat16", cuda_graph=False, device="a GPU",
+        date="2026-01-02", forward_ms=1.25, forward_backward_ms=2.5, forward_ratio=4.0, forward_backward_ratio=None,
+        peak_gib=0.5,
+    ) | more  # fmt: skip
+
+
+def test_rows_as_a_page(tmp_path):
+    rows = [
+        row("bsa", 4096, forward_floor_share=0.5, forward_backward_floor_share=0.25),
+        row("bsa-flex", 4096, note="in tiles"),
+        row("dense-cudnn", 1024, head_dim=8),
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    bench_text.main(["--rows", str(path)])
+    page = path.with_suffix(".md").read_text()
+    assert "| 4096 | BSA, these kernels | no | 1.25 / 2.5 | 4 / - | 50% / 25% | 0.50 |" in page
+    assert page.index("8 heads of 32") < page.index("8 heads of 8")
+    assert "BSA, FlexAttention: in tiles." in page
+    assert "| BSA, these kernels | 1.25 / 2.5 | - | - |" in page  # beside the other public kernels
+
+
+def test_a_missing_file_of_rows_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        bench_text.main(["--rows", str(tmp_path / "none.json")])
+    assert "make it with python -m bsa_kernels.bench" in capsys.readouterr().err
