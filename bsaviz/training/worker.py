@@ -1,6 +1,8 @@
 """A training in a process of its own, watched from here: whoever started it stays free, and can stop it."""
 
+import copy
 import multiprocessing
+import pickle
 import queue
 import time
 
@@ -37,11 +39,16 @@ class TrainingWorker:
         context = multiprocessing.get_context("spawn")
         self.checkpoint, self.state = checkpoint, "starting"
         self.saved = self.result = self.error = None
-        self._begun, self._stop, self._news = context.Event(), context.Event(), context.Queue()
-        tell = (self._begun, self._stop, self._news)
-        work = (model.cpu(), list(train_cars), test_cars, config, checkpoint, resume, *tell)
-        self._process = context.Process(target=_train, args=work, daemon=True)
+        # As bytes: torch would send tensors as shared memory, and the caller's own model would be trained.
+        work = pickle.dumps((copy.deepcopy(model).cpu(), list(train_cars), test_cars, config, checkpoint, resume))
+        self._begun, self._stop = context.Event(), context.Event()
+        self._work, self._news = context.Queue(), context.Queue()
+        ends = (self._work, self._begun, self._stop, self._news)
+        self._process = context.Process(target=_train, args=ends, daemon=True)
         self._process.start()
+        # By the queue's thread: an argument would hold the caller up until the process has loaded its libraries.
+        self._work.put(work)
+        self._work.cancel_join_thread()  # a process that was stopped early never takes it
 
     @property
     def running(self):
@@ -99,6 +106,7 @@ class TrainingWorker:
             self._process.terminate()
         self._process.join(GRACE)
         self._news.close()
+        self._work.close()
 
     def model(self, device=None):
         """The model of the newest checkpoint."""
@@ -118,8 +126,9 @@ class TrainingWorker:
                 self._process.terminate()
 
 
-def _train(model, train_cars, test_cars, config, checkpoint, resume, begun, stop, news):
+def _train(work, begun, stop, news):
     """What the process runs."""
+    model, train_cars, test_cars, config, checkpoint, resume = pickle.loads(work.get())  # noqa: S301  our own bytes
 
     def watch(content):
         begun.set()

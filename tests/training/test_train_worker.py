@@ -47,16 +47,21 @@ def test_stop_ends_within_a_second_and_the_run_goes_on_from_there(cars, tmp_path
 
 def test_it_finishes_with_the_result_of_a_plain_run(cars, tmp_path):
     config = TrainConfig(steps=3, batch_size=1, num_points=256, device="cpu")
-    worker = TrainingWorker(model(), *cars, config, tmp_path / "x")
+    given = model()
+    worker = TrainingWorker(given, *cars, config, tmp_path / "x")
     worker.wait()
+    assert all(torch.equal(a, b) for a, b in zip(given.parameters(), model().parameters())), "only a copy is trained"
     plain = train(model(), *cars, config, progress=False)
     assert worker.state == "finished"
     assert worker.result.history.loss.values.tolist() == pytest.approx(plain.history.loss.values.tolist(), rel=1e-4)
     worker.close()
 
 
-def test_stop_before_the_first_step_ends_at_once_with_nothing_written(cars, tmp_path):
-    worker = TrainingWorker(model(), *cars, TrainConfig(steps=3, device="cpu"), tmp_path / "x")
+def test_neither_start_nor_a_stop_before_the_first_step_waits_for_the_process(tmp_path):
+    train_cars, _ = training_cars()
+    begun = time.monotonic()
+    worker = TrainingWorker(model(), train_cars, None, TrainConfig(steps=3, device="cpu"), tmp_path / "x")
+    assert time.monotonic() - begun < 2, "the process takes longer to load its libraries"
     asked = time.monotonic()
     worker.stop()
     worker.close()
