@@ -31,7 +31,7 @@ from bsaviz._files import whole_file  # noqa: E402
 NEEDED = {3586: 150, 65536: 500}  # ms, median from slider to redrawn picture of structural fields
 FIRST_S = 3.0  # s, first display
 DRAG = 21
-KEYS = ("ArrowLeft", "ArrowRight")
+THERE_AND_BACK = ("ArrowLeft", "ArrowRight")
 SETUP = "import bsaviz, bsaviz.ui, torch\ncar = bsaviz.load_car('generated:48', num_points={points})"
 # Explorer, slider by its label, what is looked at
 CASES = (
@@ -79,7 +79,7 @@ def measure(lab, browser, call, label, points, presses):
             "slider": label,
             "points": points,
             "first_display_s": round(first, 2),
-            "median_ms": round(median(steps)) if steps else None,
+            "median_ms": round(median(steps)),
             "steps_ms": [round(step) for step in steps],
             **drag(notebook, label),
             "problems": notebook.problems[:3],
@@ -92,7 +92,7 @@ def single_steps(notebook, label, presses):
     handle(page, label).focus()
     for number in range(presses + 1):
         page.evaluate("() => { window.step.times = []; }")
-        page.keyboard.press(KEYS[number % 2])
+        page.keyboard.press(keys(label)[number % 2])
         wait(page, lambda: page.evaluate("() => window.step.times.length") > 0, 30)
         rest(notebook)
         steps += page.evaluate("() => window.step.times.slice(0, 1)")
@@ -105,7 +105,7 @@ def drag(notebook, label):
     drawn = page.evaluate("() => window.step.drawn")
     handle(page, label).focus()
     for number in range(DRAG):
-        page.keyboard.press(KEYS[number % 2])
+        page.keyboard.press(keys(label)[number % 2])
     released = time.monotonic()
     control = CONTROLS[label].format(e="explorer")
     shown = page.locator(".widget-slider", has_text=label).locator(".widget-readout").inner_text()
@@ -125,6 +125,11 @@ CONTROLS = {
     "Level": "{e}.level",
     "Layer": "{e}.layer",
 }
+
+
+def keys(label):
+    """The keys of a step and of the step back; layers start at the lower end of their slider."""
+    return THERE_AND_BACK[::-1] if label == "Layer" else THERE_AND_BACK
 
 
 def handle(page, label):
