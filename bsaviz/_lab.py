@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bsaviz._checks import BsavizError, require
 
-START = "01_first_receptive_field.ipynb"
+START = "00_start.ipynb"
 
 
 def notebook_folder(target=None):
@@ -35,7 +35,7 @@ def notebook_folder(target=None):
 
 
 def open_lab(port=8888, browser=True):
-    """Start JupyterLab on the first notebook and wait for it; return its exit status."""
+    """Start JupyterLab on the page that links the notebooks and wait for it; return its exit status."""
     require("jupyterlab", "notebooks")
     # No question about news, and no look for updates: neither belongs to the work, and both ask the network.
     quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]

@@ -8,11 +8,13 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+START = FOLDER / "00_start.ipynb"
+NOTEBOOKS = sorted(set(FOLDER.glob("*.ipynb")) - {START})
 
 
-def test_there_are_notebooks():
-    assert "01_first_receptive_field.ipynb" in [path.name for path in NOTEBOOKS]
+def test_start_page_links_every_notebook_and_nothing_else():
+    page = "".join(cell.source for cell in nbformat.read(START, as_version=4).cells)
+    assert sorted(re.findall(r"\]\((\w+\.ipynb)\)", page)) == [path.name for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
