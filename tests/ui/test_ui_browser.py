@@ -119,3 +119,37 @@ def test_gate_explorer(opened):
     click_on_car(notebook, view, panel=0, panels=3)
     notebook.until("explorer.point is not None", True)
     assert notebook.problems == []
+
+
+def test_compare_explorer(opened):
+    notebook, view = opened("CompareExplorer(car=car)")
+    start = notebook.value("explorer.point.value")
+    first = look(notebook, view, settle=1500)
+    click_on_car(notebook, view, panel=1, panels=4)
+    notebook.until(f"explorer.point.value != {start}", True)
+    picked = notebook.value("explorer.point.value")
+    settled(notebook, "point", picked)
+    told = notebook.page.locator(".bsaviz-table").last.inner_text()
+    assert f"{notebook.value('float(explorer.readings[1].surface[0])'):.1f} %" in told
+    width = first.shape[1] // 2
+    assert differs(first[:, width:], look(notebook, view)[:, width:]) > 0.02, "what is read there is painted"
+    notebook.do(f"explorer.point.value = {start}")
+    settled(notebook, "point", start)
+    assert differs(first, look(notebook, view)) < 0.002, "the picture comes back"
+    notebook.page.get_by_label("Show", exact=True).select_option("what is never read")
+    settled(notebook, "show", "never read")
+    notebook.page.locator(".bsaviz-title", has_text="Read point by point by").wait_for()
+    view = notebook.page.locator(".bsaviz-live").first
+    never = look(notebook, view, settle=1000)
+    drag(notebook, "B: ball size", 3)
+    settled(notebook, "sizes['ball_size']", 256)
+    assert differs(never, look(notebook, view)) > 0.02
+    drag(notebook, "B: ball size", 2)
+    alert = notebook.page.locator('[role="alert"].bsaviz-problem')
+    alert.wait_for()
+    assert "larger than this cloud of 800" in alert.inner_text()
+    drag(notebook, "B: ball size", -5)
+    alert.wait_for(state="detached")
+    settled(notebook, "sizes['ball_size']", 32)
+    assert differs(never, look(notebook, view)) < 0.002, "the picture comes back"
+    assert notebook.problems == []
