@@ -84,9 +84,11 @@ def _mp4(path, shots, fps):
     ffmpeg = require("imageio_ffmpeg", "view")
     imageio = require("imageio.v2", "view")
     options = dict(codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error")
+    written = 0
     with imageio.get_writer(path, fps=fps, **options) as film:
-        for written, pixels in enumerate(shots, 1):
+        for pixels in shots:
             film.append_data(pixels)
+            written += 1
     try:
         whole = ffmpeg.count_frames_and_secs(path)[0] == written
     except RuntimeError:
