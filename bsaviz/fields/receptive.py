@@ -43,7 +43,8 @@ def receptive_field(
     passing or positions relative to a ball bring besides is not counted.
 
     ``model_gradient`` is the Frobenius norm of the change of the prediction (normalised, all its numbers) with position
-    and features of an input point, through the whole model with the tree and the chosen blocks held fixed.
+    and features of an input point, through the whole model with the tree and the chosen blocks held fixed. With
+    ``position_scaling="length"`` the points that span the bounding box scale all others, and stand out.
 
     All are exact, and one forward pass gives all but the last. Memory is O(P) for each query, layer, head and branch,
     never P x P. The structural and mass fields of many queries on one car come quicker from a `bsaviz.fields.Trace`.
