@@ -77,7 +77,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     watch : callable, optional
         Called after each step with a dict: ``step``, ``loss``, ``elapsed`` (seconds); after a measurement also with
         ``step``, ``errors`` (of the test cars, by name) and ``gates`` (mean of each branch, by name, or None); after a
-        checkpoint with ``saved``, its step.
+        checkpoint with ``saved``, its step, and ``last``, whether no other follows.
     meta : dict, optional
         Further entries for the ``meta`` of the checkpoint's JSON, e.g. the command.
 
@@ -111,7 +111,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     if resume is not None:
         load_state(run, config, resume)
 
-    def save():
+    def save(last=False):
         if checkpoint is None:
             return
         what = {"training": asdict(config), "step": run.step, "train_cars": len(samples), "target": config.target,
@@ -119,7 +119,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         with averaged(run):
             save_model(model, checkpoint, what | dict(meta or {}))
         save_state(run, config, checkpoint)
-        tell(saved=run.step)
+        tell(saved=run.step, last=last)
 
     def tell(**news):
         if watch is not None:
@@ -188,7 +188,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
             stopped = True
         if run.step:
             look()
-        save()
+        save(last=True)
 
     if run.average is not None:
         model.load_state_dict(run.average, strict=False)

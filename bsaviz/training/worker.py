@@ -58,7 +58,7 @@ class TrainingWorker:
     def news(self):
         """What :func:`train` told its watcher since the last call: a list of dicts, oldest first."""
         alive, told = self._process.is_alive(), []
-        while True:
+        while self.running:  # nothing is read after the end: a process that was ended may leave half a message
             try:
                 kind, content = self._news.get_nowait()
             except queue.Empty:
@@ -121,7 +121,7 @@ class TrainingWorker:
             self.state = "training"
         if "saved" in content:
             self.saved = content["saved"]
-            if self.state == "stopping":  # what the process would still do is measure the test cars
+            if content["last"] and self.state == "stopping":  # it would only measure the test cars
                 self.state = "stopped"
                 self._process.terminate()
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,7 @@ class TrainingMonitor:
         self._folder = None if checkpoint is not None else tempfile.TemporaryDirectory(prefix="bsaviz-")
         self.checkpoint = Path(checkpoint) if checkpoint is not None else Path(self._folder.name) / "model"
         self.worker = self._task = None
+        self._reading = threading.Lock()
         self._forget()
         self._make_widgets()
         self._draw()
@@ -179,13 +181,17 @@ class TrainingMonitor:
         self._update()
 
     def _update(self):
+        with self._reading:  # a cell that waits, and the front end's thread, may both look
+            self._read()
+        self._enable()
+        self._draw()
+
+    def _read(self):
         for told in self.worker.news():
             if "loss" in told:
                 self._losses.append((told["step"], told["loss"], told["elapsed"]))
             elif "errors" in told:
                 self._measured.append(told)
-        self._enable()
-        self._draw()
 
     def _enable(self):
         running = self.worker is not None and self.worker.running

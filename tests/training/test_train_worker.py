@@ -57,6 +57,17 @@ def test_it_finishes_with_the_result_of_a_plain_run(cars, tmp_path):
     worker.close()
 
 
+def test_a_stop_that_is_heard_of_late_is_a_stop(cars, tmp_path):
+    worker = TrainingWorker(model(), *cars, TrainConfig(steps=3, device="cpu"), tmp_path / "x")
+    worker.state = "stopping"
+    for news in (("watch", dict(saved=1, last=False)), ("watch", dict(saved=2, last=True)), ("finished", "late")):
+        worker._news.put(news)
+    told = worker.wait(10)
+    assert (worker.state, worker.saved, worker.result) == ("stopped", 2, None)
+    assert [news["saved"] for news in told] == [1, 2]
+    worker.close()
+
+
 def test_neither_start_nor_a_stop_before_the_first_step_waits_for_the_process(tmp_path):
     train_cars, _ = training_cars()
     begun = time.monotonic()
