@@ -96,7 +96,7 @@ def _look_options(add):
 def _field_options(add):
     _look_options(add)
     add("--query", required=True, metavar="POINT", help="a point's index, or 'x,y,z' for the nearest point")
-    add("--kind", default="structural", help="structural (what may be read) or mass (how much is)")
+    add("--kind", default="structural", help="structural, mass, gradient, reach, rollout or model_gradient")
 
 
 def _golden_options(add):
@@ -176,7 +176,8 @@ def _field(arguments):
     import bsaviz
 
     car, model, features = _car_and_model(arguments)
-    field = bsaviz.receptive_field(model, car, _query(arguments.query), features=features, progress=True)
+    kinds = sorted({"structural", "mass", arguments.kind})
+    field = bsaviz.receptive_field(model, car, _query(arguments.query), kinds=kinds, features=features, progress=True)
     _write(field, arguments, layer=arguments.layer, head=arguments.head, kind=arguments.kind)
 
 
