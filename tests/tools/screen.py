@@ -45,12 +45,13 @@ class Screen:
             if len(self.frames) == count:
                 return
 
-    def appears(self, box, most=60.0):
-        """Wait until something is drawn in a box of the page, and for its end."""
+    def appears(self, place, most=60.0):
+        """Wait until something is drawn in the box of the page that `place` gives, and for its end."""
         start = time.monotonic()
         while time.monotonic() - start < most:
             self.settle()
-            if distance(self.last(box), self.blank(box)) > 25:
+            box = place()
+            if min(box["width"], box["height"]) > 100 and distance(self.last(box), self.blank(box)) > 25:
                 return
 
     def blank(self, box):
@@ -72,10 +73,8 @@ class Screen:
         while time.monotonic() - start < most:
             for frame in self.frames[seen:]:
                 seen += 1
-                if frame[0] >= since:
-                    now = self.picture(frame, box)
-                    if distance(now, wanted) < distance(now, other):
-                        return frame[0]
+                if frame[0] >= since and nearer(self.picture(frame, box), wanted, other):
+                    return frame[0]
             self.page.wait_for_timeout(50)
         return None
 
@@ -87,3 +86,8 @@ def distance(a, b):
     """Mean difference, 0 to 255, of the hundredth of the pixels in which two pictures differ most."""
     apart = np.sort(np.abs(a - b).mean(-1), axis=None)
     return float(apart[-max(len(apart) // 100, 1) :].mean())
+
+
+def nearer(picture, wanted, other):
+    """Whether a picture is more like one than like another."""
+    return distance(picture, wanted) < distance(picture, other)

@@ -1,4 +1,9 @@
-"""Live 3D in a notebook: a surface that is recoloured, turned and picked, with no display and no network."""
+"""Live 3D in a notebook: a surface that is recoloured, turned and picked, with no display and no network.
+
+The browser draws, so that the kernel needs neither a display nor OpenGL. pyvista's trame views were measured too
+(``tests/tools/bench_live_views.py``) and are no backend: with no display they go black after an update, and elsewhere
+one takes over half a second. pyvista draws the stills of a live scene, and all other pictures, films and exports.
+"""
 
 from bsaviz._checks import BsavizError, require
 from bsaviz.view.live.scene import LiveScene
