@@ -195,6 +195,7 @@ def main():
     result = {
         "date": date.today().isoformat(),
         "command": "python tests/tools/bench_live_views.py",
+        "real_time_priority": os.sched_getscheduler(0) == os.SCHED_RR,
         "machine": {
             "cpu": cpu(),
             "cores": os.cpu_count(),
