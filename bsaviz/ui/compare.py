@@ -17,7 +17,7 @@ from bsaviz.view.live.state import whole_number
 ALL = "all"
 HOT_SPOT_COLOUR = "#000000"
 LARGEST_HOT_SPOT = 64
-HEIGHTS = {1: 460, 3: 340, 4: 300}  # of the scene, pixels, by the number of panels
+HEIGHTS = {1: 460, 3: 340, 4: 260}  # of the scene, pixels, by the number of panels
 LIMITS = (("1st to 99th percentile", PERCENTILES), ("whole range", WHOLE))
 
 
