@@ -1,6 +1,20 @@
 """A browser and a JupyterLab that all tests of one process share; both start only when a test asks for them."""
 
+import asyncio
+
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_loop_of_the_browser(request):
+    """While a browser is held open, its driver's event loop counts as running; a test without a browser sees none."""
+    if {"browser", "lab"} & set(request.fixturenames):
+        yield
+        return
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)
 
 
 @pytest.fixture(scope="session")

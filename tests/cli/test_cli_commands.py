@@ -152,7 +152,7 @@ BAD = {
     "missing model": (["--query", 0, "--model", "no_such_model"], "no_such_model"),
     "unknown layer": (["--query", 0, "--layer", 99], "layer"),
     "unknown head": (["--query", 0, "--head", 99], "head"),
-    "unknown kind": (["--query", 0, "--kind", "reach"], "structural"),
+    "unknown kind": (["--query", 0, "--kind", "reached"], "structural"),
 }
 
 
