@@ -23,6 +23,7 @@ CASES = {
     "d32-fp32": dict(d=32, dtype="float32"),
     "d16-bf16-single": dict(d=16, dtype="bfloat16", group_selection=False),
     "d32-bf16-top16": dict(d=32, dtype="bfloat16", top_k=16),
+    "d8-bf16-top1": dict(d=8, dtype="bfloat16", group_size=16, top_k=1),  # fewer keys a group than a product takes
 }
 
 

@@ -25,6 +25,7 @@ CASES = {
     ),
     "large-blocks": dict(n=256, heads=1, biased=False, ball_size=64, block_size=32, group_size=16, top_k=8),
     "few-admissible": dict(n=64, heads=1, ball_size=32, top_k=8),
+    "large-logits": dict(n=96, heads=1, biased=False, ball_size=32, scale=8.0),
     "four-channels": dict(n=64, d=4, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=3),
 }
 LIMITS = {"float32": 2e-5, "float16": 3e-3}  # far above rounding, far below any mistake
@@ -57,7 +58,7 @@ def errors_of(options):
     from bsa_kernels.triton import check
 
     options = dict(options)
-    keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased") if name in options}
+    keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased", "scale") if name in options}
     dtype = getattr(torch, options.pop("dtype", "float32"))
     arguments, dout = check.inputs(
         options.pop("n"), options.pop("heads", 2), options.pop("d", 12), dtype,

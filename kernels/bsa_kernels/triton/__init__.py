@@ -98,7 +98,7 @@ def selected_attention(q, k, v, indices, point_mask, block_size, group_size):
 def selected_attention_backward(grad_out, q, k, v, indices, point_mask, out, lse, block_size, group_size):
     """Backward of attention to the selected blocks: ``(grad_q, grad_k, grad_v)``."""
     grad_out, q, k, v, indices, point_mask, lse = _contiguous(grad_out, q, k, v, indices, point_mask, lse)
-    inverse = inverse.inverse_index(indices, k.shape[2] // block_size)
-    grad_q, delta = selection.backward_q(grad_out, q, k, v, indices, point_mask, lse, block_size, group_size)
+    chosen_by = inverse.inverse_index(indices, k.shape[2] // block_size)
+    grad_q, *rest = selection_backward.backward_q(grad_out, q, k, v, indices, point_mask, lse, block_size, group_size)
     return grad_q, *selection_backward.backward_kv(
-        grad_out, q, k, v, inverse, indices.shape[3], point_mask, lse, delta, block_size, group_size)
+        grad_out, q, k, v, chosen_by, indices.shape[3], point_mask, lse, *rest, block_size, group_size)

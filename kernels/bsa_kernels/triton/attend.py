@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, load_rows, precision, quarter_sums, store_rows
+from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, load_rows, part_sums, precision, store_rows
 
 
 @triton.jit
@@ -23,7 +23,7 @@ def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                 POS_D: tl.constexpr, MASKED: tl.constexpr, CHECK: tl.constexpr, LAZY: tl.constexpr,
                 PRECISION: tl.constexpr):
-    """One tile of keys into the running softmax (scores in units of log 2; total in four parts)."""
+    """One tile of keys into the running softmax (scores in units of log 2; total in parts)."""
     cols = start + tl.arange(0, BLOCK_N)
     k = load_rows(base_k, cols, limit, D, BLOCK_D, CHECK)
     v = load_rows(base_v, cols, limit, D, BLOCK_D, CHECK)
@@ -46,7 +46,7 @@ def _accumulate(q, acc, top, total, base_k, base_v, KeyMask, Pos, slope, qx, qy,
         total = total * shrink[:, None]
         acc = acc * shrink[:, None]
         top = new_top
-    total += quarter_sums(p, BLOCK_M, BLOCK_N)
+    total += part_sums(p, BLOCK_M, BLOCK_N, total.shape[1])
     acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
     return acc, top, total
 
@@ -61,7 +61,7 @@ def read_range(q, K, V, KeyMask, Pos, slope, qx, qy, qz, low, high, scale,
     top = tl.zeros([BLOCK_M], tl.float32)
     if not LAZY:
         top += float("-inf")
-    total = tl.zeros([BLOCK_M, 4], tl.float32)
+    total = tl.zeros([BLOCK_M, 1 if q.dtype == tl.float32 else 4], tl.float32)
     full = high
     if not EVEN_K:
         full = low + (high - low) // BLOCK_N * BLOCK_N

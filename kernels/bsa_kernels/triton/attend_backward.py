@@ -12,18 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import (
-    LOG2E,
-    as_bytes,
-    block_d,
-    coordinates,
-    distances,
-    is_hopper,
-    load_rows,
-    precision,
-    quarter_sums,
-    store_rows,
-)
+from .tiles import LOG2E, as_bytes, block_d, coordinates, distances, is_hopper, load_rows, precision, store_rows
 
 
 @triton.jit
@@ -57,6 +46,8 @@ def _score_gradient(q, do, lse, delta, dq, pull, dslope, reach, mass, K, V, KeyM
             keep = keep & (tl.load(KeyMask + cols, mask=keep, other=0) != 0)
         p = tl.where(keep[None, :], p, 0.0)
     dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
+    if EXACT:
+        mass += tl.sum(p, 1)
     if KNOWN:
         ds = p * (dp - delta[:, None])
     else:
@@ -65,8 +56,6 @@ def _score_gradient(q, do, lse, delta, dq, pull, dslope, reach, mass, K, V, KeyM
         pull = tl.dot(p.to(k.dtype), k, pull, input_precision=PRECISION)
         if POS_D > 0:
             reach += tl.sum(p * far, 1)
-        if EXACT:
-            mass += tl.sum(p, 1)
     if POS_D > 0:
         dslope += tl.sum(ds * far, 1)
     dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
@@ -78,11 +67,11 @@ def read_back(q, do, lse, delta, K, V, KeyMask, Pos, slope, qx, qy, qz, low, hig
               D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
               POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_K: tl.constexpr, KNOWN: tl.constexpr,
               PRECISION: tl.constexpr, STAGES: tl.constexpr):
-    """dq (without the scale), delta and the slope's gradient of each query, from the keys low..high.
+    """dq (without the scale), delta, the slope's gradient and 1 / sum(p) of each query, from the keys low..high.
 
     Where delta is not KNOWN yet it is summed on the way, and what it will multiply is kept apart: sum(p k) and sum(p
     |r|). In float32 the sum of p is taken too and divided out: rounding leaves a large log-sum-exp off by more than
-    the rest of the arithmetic is.
+    the rest of the arithmetic is. Otherwise it counts as 1.
     """
     EXACT: tl.constexpr = q.dtype == tl.float32
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
@@ -102,21 +91,23 @@ def read_back(q, do, lse, delta, K, V, KeyMask, Pos, slope, qx, qy, qz, low, hig
             dq, delta, pull, dslope, reach, mass = _score_gradient(
                 q, do, lse, delta, dq, pull, dslope, reach, mass, K, V, KeyMask, Pos, slope, qx, qy, qz, full, high,
                 scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D, MASKED, True, KNOWN, EXACT, PRECISION)
+    share = tl.full([BLOCK_M], 1.0, tl.float32)
+    if EXACT:
+        share = 1.0 / tl.where(mass > 0, mass, 1.0)
+        dq = dq * share[:, None]
+        dslope = dslope * share
     if not KNOWN:
         if EXACT:
-            share = 1.0 / tl.where(mass > 0, mass, 1.0)
             delta = delta * share
-            dq = dq * share[:, None]
             pull = pull * share[:, None]
-            dslope = dslope * share
             reach = reach * share
         dq -= delta[:, None] * pull
         dslope -= delta * reach
-    return dq, delta, dslope
+    return dq, delta, dslope, share
 
 
 @triton.jit
-def _backward_q(Q, K, V, Out, DOut, Lse, KeyMask, Pos, Slope, DQ, Delta, DSlope, NQ, NK, H, scale, out_scale,
+def _backward_q(Q, K, V, Out, DOut, Lse, KeyMask, Pos, Slope, DQ, Delta, Factor, DSlope, NQ, NK, H, scale, out_scale,
                 D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                 RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                 EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
@@ -149,20 +140,26 @@ def _backward_q(Q, K, V, Out, DOut, Lse, KeyMask, Pos, Slope, DQ, Delta, DSlope,
     if Out is not None:
         o = load_rows(Out + head * NQ * D, rows, NQ, D, BLOCK_D, not EVEN_Q)
         delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
-    dq, delta, dslope = read_back(q, do, lse, delta, K, V, KeyMask, Pos, slope, qx, qy, qz, low, high, scale, D,
-                                  BLOCK_D, BLOCK_M, BLOCK_N, POS_D, MASKED, EVEN_K, Out is not None, PRECISION, STAGES)
+    dq, delta, dslope, share = read_back(
+        q, do, lse, delta, K, V, KeyMask, Pos, slope, qx, qy, qz, low, high, scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D,
+        MASKED, EVEN_K, Out is not None, PRECISION, STAGES)
     tl.store(Delta + head * NQ + rows, delta, mask=rows < NQ)
+    if Factor is not None:
+        tl.store(Factor + head * NQ + rows, share, mask=rows < NQ)
     store_rows(DQ + head * NQ * D, rows, dq * out_scale, NQ, D, BLOCK_D)
     if POS_D > 0:
         tl.store(DSlope + head * tl.num_programs(0) + tl.program_id(0), tl.sum(dslope, 0))
 
 
 @triton.jit
-def _read_by(k, v, Q, DOut, Lse, Delta, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale,
+def _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
              POS_D: tl.constexpr, EVEN_Q: tl.constexpr, SHIFTED: tl.constexpr, SIGNED: tl.constexpr,
              PRECISION: tl.constexpr, STAGES: tl.constexpr):
-    """dk (without the scale) and dv of a tile of keys, from the queries low..high. Gate: one branch's column."""
+    """dk (without the scale) and dv of a tile of keys, from the queries low..high. Gate: one branch's column.
+
+    Factor, where given, multiplies the probabilities of each query.
+    """
     dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     for start in tl.range(low, high, BLOCK_M, num_stages=STAGES):
@@ -180,32 +177,37 @@ def _read_by(k, v, Q, DOut, Lse, Delta, Gate, Pos, slope, kx, ky, kz, low, high,
         else:
             delta = tl.load(Delta + rows, mask=rows < NQ, other=0.0)
         s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
-        if POS_D > 0:
+        if POS_D == 0:  # ahead of the exponentials, where registers allow
+            dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
+        else:
             qx, qy, qz = coordinates(Pos, rows, rows < NQ, POS_D)
             s += slope * distances(kx, ky, kz, qx, qy, qz, POS_D)
         p = tl.exp2(s - lse[None, :])
+        if Factor is not None:
+            p = p * tl.load(Factor + rows, mask=rows < NQ, other=0.0)[None, :]
         if SIGNED:
             gate = tl.load(Gate + rows * 3, mask=rows < NQ, other=0.0).to(tl.float32)
             p = tl.where(gate[None, :] < 0, -p, p)
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
-        dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
+        if POS_D > 0:
+            dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
     return dk, dv
 
 
 @triton.jit
-def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Gate, Negative, KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H,
-             scale, out_scale, part,
+def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Factor, Gate, Negative, KeyMask, Pos, Slope, DK, DV, NQ, NK,
+             BH, H, scale, out_scale, part,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
              RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
              EVEN_K: tl.constexpr, BRANCH: tl.constexpr, SHIFTED: tl.constexpr, FLAGGED: tl.constexpr,
              PRECISION: tl.constexpr, STAGES: tl.constexpr):
     """dk, dv of BLOCK_N keys of one head, from the queries part * piece .. part * (piece + 1).
 
-    SHIFTED: Lse is as exponents use it, in units of log 2 and +inf where there is nothing to read. Gated (BRANCH >= 0),
-    it has log2 |gate| taken off as well, which gates every probability for nothing; Negative (BH, NQ / FLAGGED) says
-    where some gate is below zero.
+    Factor, where given, multiplies the probabilities of each query, and holds its gate. SHIFTED: Lse is as exponents
+    use it, in units of log 2 and +inf where there is nothing to read. Gated (BRANCH >= 0), it has log2 |gate| taken off
+    as well, which gates every probability for nothing; Negative (BH, NQ / FLAGGED) says where some gate is below zero.
     """
     first = tile * BLOCK_N
     cols = first + tl.arange(0, BLOCK_N)
@@ -215,6 +217,8 @@ def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Gate, Negative, KeyMa
     DOut += head * NQ * D
     Lse += head * NQ
     Delta += head * NQ
+    if Factor is not None:
+        Factor += head * NQ
     slope = 0.0
     kx = tl.zeros([BLOCK_N], tl.float32)
     ky = tl.zeros([BLOCK_N], tl.float32)
@@ -238,14 +242,14 @@ def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Gate, Negative, KeyMa
             below |= tl.load(Negative + start + flag, mask=start + flag < tl.cdiv(high, FLAGGED), other=0)
         signed = tl.max(below, 0) != 0
         if signed:
-            dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D, BLOCK_D,
-                              BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, True, PRECISION, STAGES)
+            dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D,
+                              BLOCK_D, BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, True, PRECISION, STAGES)
         else:
-            dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D, BLOCK_D,
-                              BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, False, PRECISION, STAGES)
+            dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D,
+                              BLOCK_D, BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, False, PRECISION, STAGES)
     else:
-        dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D, BLOCK_D,
-                          BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, False, PRECISION, STAGES)
+        dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D,
+                          BLOCK_D, BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, False, PRECISION, STAGES)
     if MASKED:  # a masked key's probabilities were taken as if it were there
         keep = tl.load(KeyMask + (head // H) * NK + cols, mask=cols < NK, other=0) != 0
         dk = tl.where(keep[:, None], dk, 0.0)
@@ -256,13 +260,13 @@ def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Gate, Negative, KeyMa
 
 
 @triton.jit
-def _backward_kv(Q, K, V, DOut, Lse, Delta, KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H, scale, out_scale, part,
+def _backward_kv(Q, K, V, DOut, Lse, Delta, Factor, KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H, scale, out_scale, part,
                  D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                  RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
                  EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
-    key_tile(tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2), Q, K, V, DOut, Lse, Delta, None, None,
-             KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H, scale, out_scale, part, D, BLOCK_D, BLOCK_M, BLOCK_N, RANGE,
-             POS_D, MASKED, EVEN_Q, EVEN_K, -1, False, 1, PRECISION, STAGES)
+    key_tile(tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2), Q, K, V, DOut, Lse, Delta, Factor, None,
+             None, KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H, scale, out_scale, part, D, BLOCK_D, BLOCK_M, BLOCK_N,
+             RANGE, POS_D, MASKED, EVEN_Q, EVEN_K, -1, False, 1, PRECISION, STAGES)
 
 
 def backward_configs(d, ball, dtype, hopper=True):
@@ -277,7 +281,7 @@ def backward_configs(d, ball, dtype, hopper=True):
     elif not hopper:
         query = key = (64, 64, 4, 2) if wide < 64 else (64, 32, 4, 2) if wide == 64 else (64, 32, 8, 2)
     elif wide > 64:
-        query, key = (64, 32, 4, 2), (32, 64, 4, 2)
+        query, key = (64, 32, 8, 2), (32, 64, 4, 2)
     elif ball:
         query = (64, 32, 4, 3) if wide == 64 else (64, 32, 4, 1)
         key = (128, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
@@ -304,7 +308,8 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     NK = k.shape[2]
     biased = slope is not None
     query, key = configs or backward_configs(d, ball, q.dtype, is_hopper(q.device))
-    delta = torch.empty(B, H, NQ, dtype=torch.float32, device=q.device)
+    delta, factor = (torch.empty(B, H, NQ, dtype=torch.float32, device=q.device) for _ in range(2))
+    factor = factor if q.dtype == torch.float32 else None
     dq = torch.empty_like(q)
     tiles = triton.cdiv(NQ, query[0])
     dslope = torch.empty(B, H, tiles, dtype=torch.float32, device=q.device) if biased else None
@@ -313,7 +318,7 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     mask, pos = as_bytes(key_mask), positions if biased else None
     scale = 1 / math.sqrt(d)
     _backward_q[(tiles, B * H)](
-        q, k, v, out, dout, lse, mask, pos, slope, dq, delta, dslope, NQ, NK, H, scale * LOG2E, scale,
+        q, k, v, out, dout, lse, mask, pos, slope, dq, delta, factor, dslope, NQ, NK, H, scale * LOG2E, scale,
         BLOCK_M=query[0], BLOCK_N=query[1], EVEN_Q=NQ % query[0] == 0, EVEN_K=(ball or NK) % query[1] == 0,
         STAGES=query[3], num_warps=query[2], num_stages=query[3], **common)
     pieces = pieces or (1 if ball else pieces_of(NQ, NK, B * H, key, q.device))
@@ -321,7 +326,7 @@ def backward(dout, q, k, v, out, lse, key_mask=None, positions=None, slope=None,
     shape, dtype = ((B, H, NK, d), k.dtype) if pieces == 1 else ((pieces, B, H, NK, d), torch.float32)
     dk, dv = (torch.empty(shape, dtype=dtype, device=q.device) for _ in range(2))
     _backward_kv[(triton.cdiv(NK, key[1]), B * H, pieces)](
-        q, k, v, dout, lse, delta, mask, pos, slope, dk, dv, NQ, NK, B * H, H, scale * LOG2E, scale, part,
+        q, k, v, dout, lse, delta, factor, mask, pos, slope, dk, dv, NQ, NK, B * H, H, scale * LOG2E, scale, part,
         BLOCK_M=key[0], BLOCK_N=key[1], EVEN_Q=NQ % key[0] == 0, EVEN_K=NK % key[1] == 0, STAGES=key[3],
         num_warps=key[2], num_stages=key[3], **common)
     if pieces > 1:

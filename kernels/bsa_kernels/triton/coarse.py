@@ -8,12 +8,12 @@ import triton
 import triton.language as tl
 
 from .attend import in_range, read_range
-from .select import insert_quarters, merge_quarters
-from .tiles import block_d, load_rows, precision, quarter_sums, quartered, store_rows
+from .select import insert_parts, merge_parts
+from .tiles import in_parts, load_rows, part_sums, store_rows
 
 
 @triton.jit
-def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls, scale,
+def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls: tl.constexpr, scale,
                          D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, TILE: tl.constexpr,
                          OWN: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, LAZY: tl.constexpr,
                          PRECISION: tl.constexpr, STAGES: tl.constexpr):
@@ -32,13 +32,14 @@ def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, 
     top = tl.zeros([BLOCK_M], tl.float32)
     if not LAZY:
         top += float("-inf")
-    parts = tl.zeros([BLOCK_M, 4], tl.float32)
-    v0 = tl.full([BLOCK_M, 4], float("-inf"), tl.float32)
-    i0 = tl.full([BLOCK_M, 4], -1, tl.int32)
+    PARTS: tl.constexpr = 1 if q.dtype == tl.float32 else 4
+    sums = tl.zeros([BLOCK_M, PARTS], tl.float32)
+    v0 = tl.full([BLOCK_M, PARTS], float("-inf"), tl.float32)
+    i0 = tl.full([BLOCK_M, PARTS], -1, tl.int32)
     v1, v2, v3 = v0, v0, v0
     i1, i2, i3 = i0, i0, i0
     for start in tl.range(0, M, TILE, num_stages=STAGES):
-        cols = start + quartered(TILE)
+        cols = start + in_parts(TILE, PARTS)
         k = load_rows(K, cols, M, D, BLOCK_D, not EVEN)
         v = load_rows(V, cols, M, D, BLOCK_D, not EVEN)
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION)
@@ -47,8 +48,8 @@ def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, 
             if MASKED:
                 keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
             s = tl.where(keep[None, :], s, float("-inf"))
-        highest, v0, v1, v2, v3, i0, i1, i2, i3 = insert_quarters(
-            s, cols, start, low, high, ball, balls, v0, v1, v2, v3, i0, i1, i2, i3, BLOCK_M, TILE, OWN)
+        highest, v0, v1, v2, v3, i0, i1, i2, i3 = insert_parts(
+            s, cols, start, low, high, ball, balls, v0, v1, v2, v3, i0, i1, i2, i3, BLOCK_M, TILE, PARTS, OWN)
         if LAZY:
             p = tl.exp2(s * scale)
         else:
@@ -56,12 +57,12 @@ def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, 
             safe = tl.where(new_top == float("-inf"), 0.0, new_top)
             p = tl.exp2(s * scale - safe[:, None])
             shrink = tl.exp2(top - safe)
-            parts = parts * shrink[:, None]
+            sums = sums * shrink[:, None]
             acc = acc * shrink[:, None]
             top = new_top
-        parts += quarter_sums(p, BLOCK_M, TILE)
+        sums += part_sums(p, BLOCK_M, TILE, PARTS)
         acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
-    total = tl.sum(parts, 1)
+    total = tl.sum(sums, 1)
     if LAZY:
         if not in_range(total, rows, M):
             zero = tl.zeros([BLOCK_M], tl.float32)
@@ -72,9 +73,4 @@ def attend_and_scan_tile(tile, head, Q, K, V, BlockMask, Out, Lse, Tiles, M, H, 
     lse = (top + tl.log2(tl.where(read, total, 1.0))) * 0.6931471805599453
     store_rows(Out + head * M * D, rows, acc, M, D, BLOCK_D)
     tl.store(Lse + head * M + rows, tl.where(read, lse, float("-inf")), mask=rows < M)
-    merge_quarters(Tiles + (head * M + rows) * 4, rows < M, v0, v1, v2, v3, i0, i1, i2, i3)
-
-
-def can_scan(q_coarse, top_k):
-    """Whether the tiles found on the way serve: four are kept, and float32 scores must not be rounded to TF32."""
-    return top_k <= 4 and block_d(q_coarse.shape[3]) <= 64 and precision(q_coarse.dtype) != "tf32"
+    merge_parts(Tiles + (head * M + rows) * 4, rows < M, v0, v1, v2, v3, i0, i1, i2, i3)

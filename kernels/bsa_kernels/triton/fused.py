@@ -23,6 +23,7 @@ from .tiles import as_bytes
 NAMES = ("ball_size", "block_size", "group_size", "top_k", "group_compression", "coarse_scores", "group_selection",
          "mask_own_ball")  # fmt: skip
 INPUTS = "q", "k", "v", "gate", "positions", "slope", "mask", "qc", "kc", "vc"
+OPTIONAL = "do_coarse", "negative", "ball_factor", "factor", "chosen_factor"  # None where the room has none
 _plans = {}
 
 
@@ -35,13 +36,13 @@ def _ready(q, k, v, gate, positions, slope, mask, q_coarse, k_coarse, v_coarse):
     return *tensors, positions, slope, as_bytes(mask), *coarse
 
 
-def _spec(inputs, dout, options):
+def _spec(inputs, options):
     q, k, v, gate, positions, slope, mask, *coarse = inputs
     ball, block, group, top_k, group_compression, coarse_scores, group_selection, mask_own_ball = options
     return Spec(*q.shape, q.dtype, q.device, 0 if slope is None else positions.shape[2],
                 None if slope is None else slope.dtype, mask is not None, tuple(x is not None for x in coarse),
                 ball, block, group if group_selection else 1, top_k, group_compression, coarse_scores, mask_own_ball,
-                torch.backends.cuda.matmul.allow_tf32, q.device.type == "meta" or addressable(*inputs, dout))
+                torch.backends.cuda.matmul.allow_tf32, q.device.type == "meta" or addressable(*inputs))
 
 
 def _plan(make, spec):
@@ -63,15 +64,14 @@ def forward(
     """out, and the bytes that the backward needs (see `fused_forward.saved_room`)."""
     options = (ball_size, block_size, group_size, top_k, group_compression, coarse_scores, group_selection,
                mask_own_ball)
-    return _forward(
-        _ready(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse), options)
+    inputs = _ready(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse)
+    return _forward(inputs, _spec(inputs, options))
 
 
-def _forward(inputs, options):
-    q = inputs[0]
-    plan = _plan(forward_plan, _spec(inputs, None, options))
-    out = torch.empty_like(q)
-    memories = {name: room.allocate(q.device) for name, room in plan.rooms.items()}
+def _forward(inputs, spec):
+    plan = _plan(forward_plan, spec)
+    out = torch.empty_like(inputs[0])
+    memories = {name: room.allocate(spec.device) for name, room in plan.rooms.items()}
     plan(dict(zip(INPUTS, inputs), out=out) | _absent(inputs), memories)
     return out, memories["saved"]
 
@@ -100,14 +100,15 @@ def backward(
     options = (ball_size, block_size, group_size, top_k, group_compression, coarse_scores, group_selection,
                mask_own_ball)
     inputs = _ready(q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse)
-    grads = _backward(dout, inputs, saved, options)
+    grads = _backward(dout, inputs, saved, _spec(inputs, options))
     return tuple(q.new_empty(0) if grad is None else grad for grad in grads)
 
 
-def _backward(dout, inputs, saved, options):
+def _backward(dout, inputs, saved, spec):
     q, k, v, gate, _, slope, _, q_coarse, k_coarse, v_coarse = inputs
     dout = dout.contiguous()
-    spec = _spec(inputs, dout, options)
+    if not addressable(dout):
+        spec = spec._replace(aligned=False)
     plan = _plan(backward_plan, spec)
     tensors = dict(zip(INPUTS, inputs), dout=dout) | _absent(inputs)
     if spec.groups * spec.top_k > inverse.MANY:  # ahead of the gradients' memory: sorting takes some
@@ -116,7 +117,7 @@ def _backward(dout, inputs, saved, options):
     like = lambda x: None if x is None else torch.empty_like(x)
     grads = dict(dq=like(q), dk=like(k), dv=like(v), dgate=like(gate), dslope=like(slope),
                  dqc=like(q_coarse) if spec.group_compression else None, dkc=like(k_coarse), dvc=like(v_coarse))
-    tensors |= {"do_coarse": None, "negative": None, **grads}
+    tensors |= dict.fromkeys(OPTIONAL) | grads
     plan(tensors, {"saved": saved, "scratch": plan.rooms["scratch"].allocate(q.device)})
     return tuple(grads.values())
 
@@ -163,21 +164,29 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, options, *inputs):
-        ready = _ready(*inputs)
-        out, saved = _forward(ready, options)
-        ctx.save_for_backward(*ready, saved)
-        ctx.options = options
+        inputs = _ready(*inputs)
+        ctx.spec = _spec(inputs, options)
+        out, saved = _forward(inputs, ctx.spec)
+        ctx.save_for_backward(*inputs, saved)
         ctx.set_materialize_grads(False)
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, dout):
         if dout is None:
             return (None,) * 11
-        *inputs, saved = ctx.saved_tensors
-        dq, dk, dv, dgate, dslope, *coarse = _backward(dout, inputs, saved, ctx.options)
-        return None, dq, dk, dv, dgate, None, dslope, None, *coarse
+        if torch.is_grad_enabled():  # asked to differentiate the gradient too
+            return _once(ctx, dout)
+        return _gradients(ctx, dout)
+
+
+def _gradients(ctx, dout):
+    *inputs, saved = ctx.saved_tensors
+    dq, dk, dv, dgate, dslope, *coarse = _backward(dout, inputs, saved, ctx.spec)
+    return None, dq, dk, dv, dgate, None, dslope, None, *coarse
+
+
+_once = torch.autograd.function.once_differentiable(_gradients)
 
 
 def _watched(tensors):
@@ -201,14 +210,15 @@ def ball_sparse_attention(q, k, v, gate, positions, distance_slope, point_mask, 
             return fused(*inputs, *options)[0]
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         return _Fused.apply(options, *inputs)
-    return _forward(_ready(*inputs), options)[0]
+    inputs = _ready(*inputs)
+    return _forward(inputs, _spec(inputs, options))[0]
 
 
 def chosen_blocks(arguments, options):
     """Indices (B,H,G,k) that the forward chooses for these arguments and sizes."""
     inputs = _ready(*arguments)
-    options = tuple(options[name] for name in NAMES)
-    return room_of(_spec(inputs, None, options)).views(_forward(inputs, options)[1])["indices"]
+    spec = _spec(inputs, tuple(options[name] for name in NAMES))
+    return room_of(spec).views(_forward(inputs, spec)[1])["indices"]
 
 
 def _flops(q, args, products):

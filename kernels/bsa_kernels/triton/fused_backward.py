@@ -25,21 +25,26 @@ from .tiles import LOG2E, block_d, coordinates, is_hopper, load_rows, precision,
 
 
 @triton.jit
-def _for_keys(tile, tiles, head, rows, real, lse, delta, gate, Shift, Negative, Delta, DGate, N, BRANCH: tl.constexpr):
+def _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N,
+              BRANCH: tl.constexpr):
     """Stores what `key_tile` needs to know of a tile of queries, and the gate's gradient."""
     used = (gate != 0) & real
-    shift = lse - tl.log2(tl.where(used, tl.abs(gate), 1.0))
-    tl.store(Shift + head * N + rows, tl.where(used, shift, float("inf")))
-    tl.store(Negative + head * tiles + tile, tl.max(tl.where(gate < 0, 1, 0), 0))
+    if Factor is not None:
+        tl.store(Shift + head * N + rows, tl.where(used, lse, float("inf")))
+        tl.store(Factor + head * N + rows, gate * share)
+    else:
+        shift = lse - tl.log2(tl.where(used, tl.abs(gate), 1.0))
+        tl.store(Shift + head * N + rows, tl.where(used, shift, float("inf")))
+        tl.store(Negative + head * tiles + tile, tl.max(tl.where(gate < 0, 1, 0), 0))
     tl.store(Delta + head * N + rows, delta)
     tl.store(DGate + (head * N + rows) * 3 + BRANCH, delta.to(DGate.dtype.element_ty))
 
 
 @triton.jit
 def _ball_queries(tile, tiles, head, rows, real, q, do, K, V, Mask, Pos, Slope, Lse, Gate, Delta, Shift, Negative,
-                  DGate, DSlopes, N, H, scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-                  BALL: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
-                  STAGES: tl.constexpr):
+                  Factor, DGate, DSlopes, N, H, scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+                  BLOCK_N: tl.constexpr, BALL: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr,
+                  PRECISION: tl.constexpr, STAGES: tl.constexpr):
     """Gated dq of BLOCK_M queries from their ball."""
     first = tile * BLOCK_M
     low = first // BALL * BALL
@@ -54,11 +59,11 @@ def _ball_queries(tile, tiles, head, rows, real, q, do, K, V, Mask, Pos, Slope, 
         slope = tl.load(Slope + head % H).to(tl.float32) * 1.4426950408889634
         qx, qy, qz = coordinates(Pos, rows, rows < N, POS_D)
     lse = load_lse(Lse + head * N, rows, N, False)
-    dq, delta, dslope = read_back(
+    dq, delta, dslope, share = read_back(
         q, do, lse, tl.zeros([BLOCK_M], tl.float32), K + head * N * D, V + head * N * D, Mask, Pos, slope, qx, qy, qz,
         low, low + BALL, scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D, MASKED, True, False, PRECISION, STAGES)
     gate = tl.load(Gate + (head * N + rows) * 3).to(tl.float32)
-    _for_keys(tile, tiles, head, rows, real, lse, delta, gate, Shift, Negative, Delta, DGate, N, 0)
+    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, 0)
     if POS_D > 0:
         tl.store(DSlopes + head * tiles + tile, tl.sum(dslope * gate, 0))
     return dq * gate[:, None]
@@ -66,7 +71,7 @@ def _ball_queries(tile, tiles, head, rows, real, q, do, K, V, Mask, Pos, Slope, 
 
 @triton.jit
 def _compression_queries(tile, tiles, head, rows, real, q, do, K, V, BlockMask, Out, Lse, Gate, Delta, Shift, Negative,
-                         DGate, N, M, H, scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+                         Factor, DGate, N, M, H, scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
                          BLOCK_N: tl.constexpr, MASKED: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr,
                          STAGES: tl.constexpr):
     """Gated dq of BLOCK_M queries from all coarse keys, and what `key_tile` needs of them: Delta, Shift, Negative."""
@@ -76,17 +81,17 @@ def _compression_queries(tile, tiles, head, rows, real, q, do, K, V, BlockMask, 
     lse = load_lse(Lse + head * N, rows, N, False)
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     zero = tl.zeros([BLOCK_M], tl.float32)
-    dq, delta, dslope = read_back(
+    dq, delta, dslope, share = read_back(
         q, do, lse, delta, K + head * M * D, V + head * M * D, BlockMask, None, 0.0, zero, zero, zero, 0, M, scale, D,
         BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, PRECISION, STAGES)
     gate = tl.load(Gate + (head * N + rows) * 3 + 1).to(tl.float32)
-    _for_keys(tile, tiles, head, rows, real, lse, delta, gate, Shift, Negative, Delta, DGate, N, 1)
+    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, 1)
     return dq * gate[:, None]
 
 
 @triton.jit
-def _grouped_queries(tile, head, Q, K, V, Mask, BlockMask, Out, Lse, DOut, Gate, DQ, DOCoarse, Delta, Shift, DGate,
-                     M, H, scale, out_scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+def _grouped_queries(tile, head, Q, K, V, Mask, BlockMask, Out, Lse, DOut, Gate, DQ, DOCoarse, Delta, Shift, Factor,
+                     DGate, M, H, scale, out_scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
                      BLOCK_N: tl.constexpr, SIZE: tl.constexpr, MASKED: tl.constexpr, EVEN_K: tl.constexpr,
                      PRECISION: tl.constexpr, STAGES: tl.constexpr):
     """dq of BLOCK_M coarse queries, and their gated dout, kept for `key_tile`."""
@@ -99,18 +104,20 @@ def _grouped_queries(tile, head, Q, K, V, Mask, BlockMask, Out, Lse, DOut, Gate,
     lse = load_lse(Lse + head * M, rows, M, True)
     delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     zero = tl.zeros([BLOCK_M], tl.float32)
-    dq, delta, dslope = read_back(
+    dq, delta, dslope, share = read_back(
         q, do, lse, delta, K + head * M * D, V + head * M * D, BlockMask, None, 0.0, zero, zero, zero, 0, M, scale, D,
         BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, PRECISION, STAGES)
     tl.store(Delta + head * M + rows, delta, mask=rows < M)
     tl.store(Shift + head * M + rows, lse, mask=rows < M)
+    if Factor is not None:
+        tl.store(Factor + head * M + rows, share, mask=rows < M)
     store_rows(DQ + head * M * D, rows, dq * out_scale, M, D, BLOCK_D)
 
 
 @triton.jit
 def _queries(Q, K, V, QC, KC, VC, Mask, BlockMask, Pos, Slope, Compression, BallLse, CoarseLse, DOut, Gate,
-             DQ, DQC, DOC, BallDelta, BallShift, BallNegative, CoarseDelta, Shift, Negative, DGate, DSlopes,
-             N, M, H, coarse_tiles, tiles, scale, out_scale,
+             DQ, DQC, DOC, BallDelta, BallShift, BallNegative, BallFactor, CoarseDelta, Shift, Negative, Factor, DGate,
+             DSlopes, N, M, H, coarse_tiles, tiles, scale, out_scale,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
              BALL_N: tl.constexpr, SIZE: tl.constexpr, BALL: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr,
              GROUPED: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
@@ -128,32 +135,34 @@ def _queries(Q, K, V, QC, KC, VC, Mask, BlockMask, Pos, Slope, Compression, Ball
             real = tl.load(Mask + (head // H) * N + rows) != 0
             do = tl.where(real[:, None], do, 0.0).to(do.dtype)
         dq = _ball_queries(tile, tiles, head, rows, real, q, do, K, V, Mask, Pos, Slope, BallLse, Gate, BallDelta,
-                           BallShift, BallNegative, DGate, DSlopes, N, H, scale, D, BLOCK_D, BLOCK_M, BALL_N, BALL,
-                           POS_D, MASKED, PRECISION, BALL_STAGES)
+                           BallShift, BallNegative, BallFactor, DGate, DSlopes, N, H, scale, D, BLOCK_D, BLOCK_M,
+                           BALL_N, BALL, POS_D, MASKED, PRECISION, BALL_STAGES)
         if not GROUPED:
             dq += _compression_queries(tile, tiles, head, rows, real, q, do, KC, VC, BlockMask, Compression, CoarseLse,
-                                       Gate, CoarseDelta, Shift, Negative, DGate, N, M, H, scale, D, BLOCK_D, BLOCK_M,
-                                       BLOCK_N, MASKED, EVEN_K, PRECISION, STAGES)
+                                       Gate, CoarseDelta, Shift, Negative, Factor, DGate, N, M, H, scale, D, BLOCK_D,
+                                       BLOCK_M, BLOCK_N, MASKED, EVEN_K, PRECISION, STAGES)
         if MASKED:
             dq = tl.where(real[:, None], dq, 0.0)
         store_rows(DQ + head * N * D, rows, dq * out_scale, N, D, BLOCK_D)
     else:
         if GROUPED:
             _grouped_queries(part, head, QC, KC, VC, Mask, BlockMask, Compression, CoarseLse, DOut, Gate, DQC,
-                             DOC, CoarseDelta, Shift, DGate, M, H, scale, out_scale, D, BLOCK_D, BLOCK_M, BLOCK_N,
-                             SIZE, MASKED, EVEN_K, PRECISION, STAGES)
+                             DOC, CoarseDelta, Shift, Factor, DGate, M, H, scale, out_scale, D, BLOCK_D, BLOCK_M,
+                             BLOCK_N, SIZE, MASKED, EVEN_K, PRECISION, STAGES)
 
 
 @triton.jit
 def _keys(Q, K, V, QC, KC, VC, Mask, BlockMask, Pos, Slope, DOut, DOC, Gate, BallDelta, BallShift, BallNegative,
-          CoarseDelta, Shift, Negative, DK, DV, DKC, DVC, Indices, ChosenLse, DQ, ChosenDelta, DGate, DQC, Rough, Order,
-          Bounds, N, M, G, BH, H, buckets, coarse_tiles, pieces, piece_size, ball_tiles, slots, scale, out_scale,
+          BallFactor, CoarseDelta, Shift, Negative, Factor, DK, DV, DKC, DVC, Indices, ChosenLse, DQ, ChosenDelta,
+          DGate, DQC, Rough, Order, Bounds, N, M, G, BH, H, buckets, coarse_tiles, pieces, piece_size, ball_tiles,
+          slots, scale, out_scale,
           D: tl.constexpr, BLOCK_D: tl.constexpr, COARSE_M: tl.constexpr, COARSE_N: tl.constexpr,
           BALL_M: tl.constexpr, BALL_N: tl.constexpr, BALL: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr,
           GROUPED: tl.constexpr, EVEN_Q: tl.constexpr, EVEN_K: tl.constexpr, PRECISION: tl.constexpr,
           STAGES: tl.constexpr, BALL_STAGES: tl.constexpr, COARSE: tl.constexpr, BALLS: tl.constexpr,
-          CHOSEN: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, TOP_K: tl.constexpr, GROUPS: tl.constexpr, SLOTS: tl.constexpr, POOLED: tl.constexpr,
-          FLAGGED: tl.constexpr, BUCKET: tl.constexpr, RUNS: tl.constexpr, FEW: tl.constexpr):
+          CHOSEN: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, TOP_K: tl.constexpr, GROUPS: tl.constexpr,
+          SLOTS: tl.constexpr, POOLED: tl.constexpr, FLAGGED: tl.constexpr, BUCKET: tl.constexpr, RUNS: tl.constexpr,
+          FEW: tl.constexpr):
     """Programs: buckets of the inverse index, tiles of groups (both where CHOSEN), tiles of coarse keys in pieces
     (COARSE), tiles of the balls' keys (BALLS).
     """
@@ -166,33 +175,36 @@ def _keys(Q, K, V, QC, KC, VC, Mask, BlockMask, Pos, Slope, DOut, DOC, Gate, Bal
     elif tile < 0:
         piece = part % pieces
         if COARSE and GROUPED:
-            key_tile(part // pieces, head, piece, QC, KC, VC, DOC, Shift, CoarseDelta, None, None, BlockMask, None,
-                     None, DKC, DVC, M, M, BH, H, scale, out_scale, piece_size, D, BLOCK_D, COARSE_M, COARSE_N,
+            key_tile(part // pieces, head, piece, QC, KC, VC, DOC, Shift, CoarseDelta, Factor, None, None, BlockMask,
+                     None, None, DKC, DVC, M, M, BH, H, scale, out_scale, piece_size, D, BLOCK_D, COARSE_M, COARSE_N,
                      0, 0, MASKED, EVEN_Q, EVEN_K, -1, True, 1, PRECISION, STAGES)
         elif COARSE:
-            key_tile(part // pieces, head, piece, Q, KC, VC, DOut, Shift, CoarseDelta, Gate, Negative, BlockMask, None,
-                     None, DKC, DVC, N, M, BH, H, scale, out_scale, piece_size, D, BLOCK_D, COARSE_M, COARSE_N,
-                     0, 0, MASKED, EVEN_Q, EVEN_K, 1, True, FLAGGED, PRECISION, STAGES)
+            key_tile(part // pieces, head, piece, Q, KC, VC, DOut, Shift, CoarseDelta, Factor, Gate, Negative,
+                     BlockMask, None, None, DKC, DVC, N, M, BH, H, scale, out_scale, piece_size, D, BLOCK_D, COARSE_M,
+                     COARSE_N, 0, 0, MASKED, EVEN_Q, EVEN_K, 1 if Factor is None else -1, True, FLAGGED, PRECISION,
+                     STAGES)
     elif tile < ball_tiles:
         if BALLS:
-            key_tile(tile, head, 0, Q, K, V, DOut, BallShift, BallDelta, Gate, BallNegative, Mask, Pos, Slope, DK, DV, N,
-                     N, BH, H, scale, out_scale, N, D, BLOCK_D, BALL_M, BALL_N, BALL, POS_D, MASKED, True, True, 0,
-                     True, FLAGGED, PRECISION, BALL_STAGES)
+            key_tile(tile, head, 0, Q, K, V, DOut, BallShift, BallDelta, BallFactor, Gate, BallNegative, Mask, Pos,
+                     Slope, DK, DV, N, N, BH, H, scale, out_scale, N, D, BLOCK_D, BALL_M, BALL_N, BALL, POS_D, MASKED,
+                     True, True, 0 if Factor is None else -1, True, FLAGGED, PRECISION, BALL_STAGES)
     else:
         if CHOSEN:
             chosen_queries(tile - ball_tiles, head, Q, K, V, Indices, Mask, DOut, ChosenLse, Gate, DQ, ChosenDelta,
-                           DGate, DQC, N, G, H, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, GROUPS, SLOTS, 4,
-                           MASKED, 2, True, POOLED, PRECISION)
+                           None, DGate, DQC, N, G, H, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, GROUPS, SLOTS,
+                           4, MASKED, 2, True, POOLED, PRECISION)
 
 
-TOGETHER = 1 << 17  # points times heads up to which roles share launches; beyond, each is better off by its own size
+TOGETHER = 1 << 16  # points times heads up to which roles share launches; beyond, each is better off by its own size
 
 
-def parts_of(spec):
+def parts_of(spec, together):
     """Tile sizes for queries and keys, and in how many pieces the loop over queries is cut."""
     hopper = is_hopper(spec.device)
     query, key = backward_configs(spec.d, 0, spec.dtype, hopper)
     ball_query, ball_key = backward_configs(spec.d, spec.ball, spec.dtype, hopper)
+    if together and spec.d <= 32:
+        key = (64, 64, 4, 3)
     queries = spec.blocks if spec.group_compression else spec.N
     pieces = 1 if spec.given[1] or spec.given[2] else pieces_of(queries, spec.blocks, spec.heads, key, spec.device)
     return query, key, ball_query, ball_key, queries, pieces
@@ -211,6 +223,9 @@ def scratch_room(spec, rows, queries, pieces, counted):
         parts["do_coarse"] = shape, spec.dtype
         if not spec.given[0]:
             parts["dqc"] = shape, spec.dtype
+    if spec.dtype == torch.float32:
+        parts |= dict(ball_factor=(fine, torch.float32), factor=(coarse, torch.float32),
+                      chosen_factor=(fine, torch.float32))
     for name, own in zip(("dkc", "dvc"), spec.given[1:]):
         if not own:
             parts[name] = (shape, spec.dtype) if pieces == 1 else ((pieces, *shape), torch.float32)
@@ -223,11 +238,11 @@ def scratch_room(spec, rows, queries, pieces, counted):
 
 def backward_plan(spec):
     """Launches from the inputs, what the forward saved and dout to all gradients."""
-    query, key, ball_query, ball_key, queries, pieces = parts_of(spec)
-    rows = min(query[0], spec.ball)
     slots = spec.groups * spec.top_k
     counted = slots <= inverse.MANY
-    together = spec.N * spec.heads <= TOGETHER and key[2] == ball_key[2] == 4 and counted and _fits(spec)
+    together = spec.N * spec.heads <= TOGETHER and is_hopper(spec.device) and counted and _fits(spec)
+    query, key, ball_query, ball_key, queries, pieces = parts_of(spec, together)
+    rows = min(query[0], spec.ball)
     launches = [
         _query_launch(spec, query, ball_query, rows),
         *_key_launches(spec, key, ball_key, queries, pieces, rows, slots if counted else 0, together),
@@ -237,9 +252,9 @@ def backward_plan(spec):
 
 
 def _fits(spec):
-    """Whether four warps can each have a tile of the selection's queries in one program."""
-    groups, slots, _ = selection.config(spec.d, spec.block, spec.group, spec.top_k, spec.dtype)
-    return spec.dtype != torch.float32 and groups * slots * spec.block * block_d(spec.d) <= 4096
+    """Whether every role does with four warps, and each of them can have a tile of the selection's queries."""
+    groups, slots, _ = selection.config(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, True)
+    return spec.dtype != torch.float32 and spec.d <= 64 and groups * slots * spec.block <= 64
 
 
 def _query_launch(spec, query, ball_query, rows):
@@ -250,7 +265,7 @@ def _query_launch(spec, query, ball_query, rows):
         _queries, (coarse_tiles + tiles, spec.heads),
         ("q", "k", "v", "qc", "kc", "vc", "mask", "block_mask", "positions", "slope", "compression", "ball_lse",
          "compression_lse", "dout", "gate", "dq", "dqc", "do_coarse", "ball_delta", "ball_shift", "ball_negative",
-         "coarse_delta", "shift", "negative", "dgate", "dslopes"),
+         "ball_factor", "coarse_delta", "shift", "negative", "factor", "dgate", "dslopes"),
         (spec.N, spec.blocks, spec.H, coarse_tiles, tiles, scale * LOG2E, scale),
         D=spec.d, BLOCK_D=block_d(spec.d), BLOCK_M=rows, BLOCK_N=query[1], BALL_N=ball_query[1], SIZE=spec.block,
         BALL=spec.ball, POS_D=spec.pos_d, MASKED=spec.masked, GROUPED=spec.group_compression,
@@ -260,23 +275,24 @@ def _query_launch(spec, query, ball_query, rows):
 
 def _key_launches(spec, key, ball_key, queries, pieces, flagged, slots, together):
     scale = 1 / math.sqrt(spec.d)
-    shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
-    buckets = triton.cdiv(spec.blocks, inverse.BUCKET)
+    shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked, True)
+    sort, collect = inverse.sizes(slots)
+    buckets = triton.cdiv(spec.blocks, sort["BUCKET"])
     coarse_tiles = triton.cdiv(spec.blocks, key[1])
     ball_tiles = spec.N // ball_key[1]
     chosen_tiles = triton.cdiv(spec.groups, 4 * shared["GROUPS"])
     pooled = spec.block if spec.group_compression and not spec.given[0] else 0
     piece_size = triton.cdiv(triton.cdiv(queries, pieces), key[0]) * key[0]
-    sort = dict(BUCKET=inverse.BUCKET, RUNS=inverse.RUNS, FEW=inverse.FEW)
-    index = ("rough", "order", "bounds") if together else (None, None, None)
+    index = ("rough" if collect else None, "order", "bounds")
 
-    def keys(coarse, balls, chosen, config):
+    def keys(coarse, balls, chosen, config, crowd):
         tiles = buckets * chosen, coarse_tiles * coarse, ball_tiles * balls
         return Launch(
             _keys, (tiles[0] + tiles[1] * pieces + tiles[2] + chosen_tiles * chosen, spec.heads),
             ("q", "k", "v", "qc", "kc", "vc", "mask", "block_mask", "positions", "slope", "dout", "do_coarse", "gate",
-             "ball_delta", "ball_shift", "ball_negative", "coarse_delta", "shift", "negative", "dk", "dv", "dkc",
-             "dvc", "indices", "selection_lse", "dq", "chosen_delta", "dgate", "dqc", *index),
+             "ball_delta", "ball_shift", "ball_negative", "ball_factor", "coarse_delta", "shift", "negative", "factor",
+             "dk", "dv", "dkc", "dvc", "indices", "selection_lse", "dq", "chosen_delta", "dgate", "dqc",
+             *(index if chosen else (None, None, None))),
             (spec.N, spec.blocks, spec.groups, spec.heads, spec.H, tiles[0], tiles[1], pieces, piece_size, tiles[2],
              slots, scale * LOG2E, scale),
             D=spec.d, BLOCK_D=block_d(spec.d), COARSE_M=key[0], COARSE_N=key[1], BALL_M=ball_key[0],
@@ -284,17 +300,18 @@ def _key_launches(spec, key, ball_key, queries, pieces, flagged, slots, together
             EVEN_Q=queries % key[0] == 0, EVEN_K=spec.blocks % key[1] == 0, PRECISION=precision(spec.dtype),
             STAGES=key[3], BALL_STAGES=ball_key[3], COARSE=coarse, BALLS=balls, CHOSEN=chosen, BLOCK=spec.block,
             GROUP=spec.group, TOP_K=spec.top_k, GROUPS=shared["GROUPS"], SLOTS=shared["SLOTS"], POOLED=pooled,
-            FLAGGED=flagged, num_warps=config[2], num_stages=config[3], **sort)  # fmt: skip
+            FLAGGED=flagged, num_warps=config[2], num_stages=config[3], **sort, **crowd)  # fmt: skip
 
     if together:
-        return [keys(True, True, True, key)]
-    invert = Launch(inverse._invert, (buckets, spec.heads), ("indices", "rough", "order", "bounds"),
-                    (slots, spec.blocks), num_warps=4, **sort)
+        return [keys(True, True, True, key, crowded(spec, 168))]
+    invert = Launch(inverse._invert, (buckets, spec.heads), ("indices", *index), (slots, spec.blocks),
+                    num_warps=4, **sort)
     chosen = Launch(
         _chosen_queries, (triton.cdiv(spec.groups, shared["GROUPS"]), spec.heads),
-        ("q", "k", "v", "indices", "mask", "dout", "selection_lse", "gate", "dq", "chosen_delta", "dgate", "dqc"),
+        ("q", "k", "v", "indices", "mask", "dout", "selection_lse", "gate", "dq", "chosen_delta", "chosen_factor",
+         "dgate", "dqc"),
         (spec.N, spec.groups, spec.H, scale * LOG2E, scale), BRANCH=2, ADD=True, POOLED=pooled, **shared)
-    apart = [keys(True, False, False, key), keys(False, True, False, ball_key), chosen]
+    apart = [keys(True, False, False, key, {}), keys(False, True, False, ball_key, crowded(spec, 168)), chosen]
     return [invert, *apart] if slots else apart
 
 
@@ -304,7 +321,7 @@ def _chosen_key_launch(spec, pieces, tiles, slots):
     slope = ("dslopes", "dslope") if spec.pos_d else (None, None)
     return Launch(
         _chosen_keys, (spec.blocks + (1 if spec.pos_d else 0), spec.heads),
-        ("q", "k", "v", "dout", "selection_lse", "chosen_delta", "gate", "mask", "order", "bounds", "dk", "dv",
-         *pooled, *slope),
+        ("q", "k", "v", "dout", "selection_lse", "chosen_delta", "chosen_factor", "gate", "mask", "order", "bounds",
+         "dk", "dv", *pooled, *slope),
         (spec.N, spec.blocks, spec.heads, spec.H, slots, tiles, scale * LOG2E, scale), BRANCH=2, ADD=True,
         PIECES=pieces, **key_constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked))

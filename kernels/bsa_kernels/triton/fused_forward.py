@@ -75,7 +75,8 @@ def _ball_and_pool(Q, K, V, Mask, Pos, Slope, Out, Lse, PQ, PK, PV, BlockMask, N
 
 
 @triton.jit
-def _attend_beside_scan(Q, ScoreQ, K, V, BlockMask, Out, Lse, Tiles, NQ, M, G, H, balls_q, balls_k, scan_tiles, scale,
+def _attend_beside_scan(Q, ScoreQ, K, V, BlockMask, Out, Lse, Tiles, NQ, M, G, H, balls_q: tl.constexpr,
+                        balls_k: tl.constexpr, scan_tiles, scale,
                         D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                         SCAN_M: tl.constexpr, TILE: tl.constexpr, OWN: tl.constexpr, MASKED: tl.constexpr,
                         EVEN_Q: tl.constexpr, EVEN_K: tl.constexpr, EVEN_TILE: tl.constexpr, LAZY: tl.constexpr,
@@ -91,7 +92,7 @@ def _attend_beside_scan(Q, ScoreQ, K, V, BlockMask, Out, Lse, Tiles, NQ, M, G, H
 
 
 @triton.jit
-def _attend_and_scan(Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls, scale,
+def _attend_and_scan(Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls: tl.constexpr, scale,
                      D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, TILE: tl.constexpr,
                      OWN: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, LAZY: tl.constexpr,
                      PRECISION: tl.constexpr, STAGES: tl.constexpr):
@@ -99,9 +100,9 @@ def _attend_and_scan(Q, K, V, BlockMask, Out, Lse, Tiles, M, H, balls, scale,
                          balls, scale, D, BLOCK_D, BLOCK_M, TILE, OWN, MASKED, EVEN, LAZY, PRECISION, STAGES)
 
 
-def crowded(spec):
-    """Option that lets four programs of four warps share a multiprocessor, where that pays: they wait less."""
-    return {"maxnreg": 128} if spec.dtype != torch.float32 and spec.d <= 32 and is_hopper(spec.device) else {}
+def crowded(spec, registers=128):
+    """Option that lets more programs share a multiprocessor: at 128 registers four of four warps, at 168 three."""
+    return {"maxnreg": registers} if spec.dtype != torch.float32 and spec.d <= 32 and is_hopper(spec.device) else {}
 
 
 def score_source(spec):
@@ -180,7 +181,8 @@ def _coarse_launches(spec, kept, source):
             _attend_and_scan, (triton.cdiv(count, scan_rows), spec.heads),
             ("qc", "kc", "vc", "block_mask", "compression", "compression_lse", "tiles"),
             (spec.blocks, spec.H, balls[1], scale), BLOCK_M=scan_rows, TILE=tile, EVEN=spec.blocks % tile == 0,
-            STAGES=scan_stages, num_warps=scan_warps, num_stages=scan_stages, **common, **how)]  # fmt: skip
+            STAGES=scan_stages, num_warps=scan_warps, num_stages=scan_stages, **crowded(spec), **common,
+            **how)]  # fmt: skip
     else:
         together = kept == 4 and warps == scan_warps
         scans = triton.cdiv(spec.groups, scan_rows) if together else 0
@@ -189,15 +191,15 @@ def _coarse_launches(spec, kept, source):
             (queries, source, "kc", "vc", "block_mask", "compression", "compression_lse", "tiles"),
             (count, spec.blocks, spec.groups, spec.H, *balls, scans, scale), BLOCK_M=rows, BLOCK_N=cols,
             SCAN_M=scan_rows, TILE=tile, EVEN_Q=count % rows == 0, EVEN_K=spec.blocks % cols == 0,
-            EVEN_TILE=spec.blocks % tile == 0, STAGES=stages, num_warps=warps, num_stages=stages, **crowded(spec), **common,
-            **how)]  # fmt: skip
+            EVEN_TILE=spec.blocks % tile == 0, STAGES=stages, num_warps=warps, num_stages=stages, **crowded(spec),
+            **common, **how)]  # fmt: skip
         if not together:
             coarse.append(Launch(
                 select._scan, (triton.cdiv(spec.groups, scan_rows), spec.heads),
                 (source, "kc", "block_mask", "tiles"), (spec.groups, spec.blocks, spec.H, *balls), BLOCK_M=scan_rows,
                 TILE=tile, KEPT=kept, EVEN=spec.blocks % tile == 0, STAGES=scan_stages, num_warps=scan_warps,
                 num_stages=scan_stages, **common))  # fmt: skip
-    return coarse + _selection_launches(spec, kept, source, select.kept_tile(kept, tile), balls)
+    return coarse + _selection_launches(spec, kept, source, select.kept_tile(kept, tile, spec.dtype), balls)
 
 
 def _selection_launches(spec, kept, source, part, balls):

@@ -6,14 +6,14 @@ The second pass scores the k kept tiles again and takes the k best blocks. Both 
 that ties go to the lowest block.
 
 For up to four blocks the first pass keeps four lists a row, one for each quarter of its columns, as the matrix units
-hand them out: no thread waits for another until the lists are merged at the end.
+hand them out: no thread waits for another until the lists are merged at the end. (In float32, one list.)
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from .tiles import as_bytes, block_d, load_rows, quarter_maxima, quartered
+from .tiles import as_bytes, block_d, in_parts, load_rows, part_maxima, parts
 
 NEVER = tl.constexpr(2147483647)
 
@@ -27,20 +27,20 @@ def insert(value, index, new_value, new_index):
 
 
 @triton.jit
-def insert_quarters(s, cols, start, low, high, ball, balls_k, v0, v1, v2, v3, i0, i1, i2, i3,
-                    ROWS: tl.constexpr, TILE: tl.constexpr, OWN: tl.constexpr):
-    """Puts the four runs of TILE / 4 blocks of a tile of scores into the rows' lists; gives their plain maxima too.
+def insert_parts(s, cols, start, low, high, ball, balls_k: tl.constexpr, v0, v1, v2, v3, i0, i1, i2, i3,
+                 ROWS: tl.constexpr, TILE: tl.constexpr, PARTS: tl.constexpr, OWN: tl.constexpr):
+    """Puts the PARTS runs of blocks of a tile of scores into the rows' lists; gives their plain maxima too.
 
     Blocks low..high are of the rows' balls. The plain maximum is taken outside the branch: a product that only a
     branch uses does not go through the pipeliner of Triton 3.6.
     """
-    highest = quarter_maxima(s, ROWS, TILE)
+    highest = part_maxima(s, ROWS, TILE, PARTS)
     best = highest
     if OWN:
         if (start < high) & (start + TILE > low):
             own = ball[:, None] == (cols // balls_k)[None, :]
-            best = quarter_maxima(tl.where(own, float("-inf"), s), ROWS, TILE)
-    here = (start // (TILE // 4) + tl.arange(0, 4))[None, :] + tl.zeros([ROWS, 4], tl.int32)
+            best = part_maxima(tl.where(own, float("-inf"), s), ROWS, TILE, PARTS)
+    here = (start // TILE * PARTS + tl.arange(0, PARTS))[None, :] + tl.zeros([ROWS, PARTS], tl.int32)
     v0, i0, best, here = insert(v0, i0, best, here)
     v1, i1, best, here = insert(v1, i1, best, here)
     v2, i2, best, here = insert(v2, i2, best, here)
@@ -49,8 +49,8 @@ def insert_quarters(s, cols, start, low, high, ball, balls_k, v0, v1, v2, v3, i0
 
 
 @triton.jit
-def merge_quarters(Tiles, keep, v0, v1, v2, v3, i0, i1, i2, i3):
-    """Stores the best four of each row's four lists; -1 where there are fewer that hold any block."""
+def merge_parts(Tiles, keep, v0, v1, v2, v3, i0, i1, i2, i3):
+    """Stores the best four of each row's lists; -1 where there are fewer that hold any block."""
     for slot in tl.static_range(4):
         best = tl.max(v0, 1)
         found = best > float("-inf")
@@ -67,10 +67,10 @@ def merge_quarters(Tiles, keep, v0, v1, v2, v3, i0, i1, i2, i3):
 
 
 @triton.jit
-def scan_tile(tile, head, Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
+def scan_tile(tile, head, Q, K, BlockMask, Tiles, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr,
               D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, TILE: tl.constexpr, OWN: tl.constexpr,
               MASKED: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr):
-    """First pass for BLOCK_M groups of one head: Tiles (B*H, G, 4) int32, in units of TILE / 4 blocks."""
+    """First pass for BLOCK_M groups of one head: Tiles (B*H, G, 4) int32, runs of TILE / PARTS blocks."""
     first = tile * BLOCK_M
     rows = first + tl.arange(0, BLOCK_M)
     K += head * M * D
@@ -80,12 +80,13 @@ def scan_tile(tile, head, Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
     ball = rows // balls_q
     low = first // balls_q * balls_k
     high = (first + BLOCK_M - 1) // balls_q * balls_k + balls_k
-    v0 = tl.full([BLOCK_M, 4], float("-inf"), tl.float32)
-    i0 = tl.full([BLOCK_M, 4], -1, tl.int32)
+    PARTS: tl.constexpr = 1 if q.dtype == tl.float32 else 4
+    v0 = tl.full([BLOCK_M, PARTS], float("-inf"), tl.float32)
+    i0 = tl.full([BLOCK_M, PARTS], -1, tl.int32)
     v1, v2, v3 = v0, v0, v0
     i1, i2, i3 = i0, i0, i0
     for start in tl.range(0, M, TILE, num_stages=STAGES):
-        cols = start + quartered(TILE)
+        cols = start + in_parts(TILE, PARTS)
         k = load_rows(K, cols, M, D, BLOCK_D, not EVEN)
         s = tl.dot(q, tl.trans(k), input_precision="ieee")
         if MASKED or not EVEN:
@@ -93,13 +94,13 @@ def scan_tile(tile, head, Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
             if MASKED:
                 keep = keep & (tl.load(BlockMask + cols, mask=keep, other=0) != 0)
             s = tl.where(keep[None, :], s, float("-inf"))
-        highest, v0, v1, v2, v3, i0, i1, i2, i3 = insert_quarters(
-            s, cols, start, low, high, ball, balls_k, v0, v1, v2, v3, i0, i1, i2, i3, BLOCK_M, TILE, OWN)
-    merge_quarters(Tiles + (head * G + rows) * 4, rows < G, v0, v1, v2, v3, i0, i1, i2, i3)
+        highest, v0, v1, v2, v3, i0, i1, i2, i3 = insert_parts(
+            s, cols, start, low, high, ball, balls_k, v0, v1, v2, v3, i0, i1, i2, i3, BLOCK_M, TILE, PARTS, OWN)
+    merge_parts(Tiles + (head * G + rows) * 4, rows < G, v0, v1, v2, v3, i0, i1, i2, i3)
 
 
 @triton.jit
-def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
+def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr,
           D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr,
           OWN: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr):
     """Tiles (B*H, G, KEPT) int32: the tiles of highest maximum; -1 where there are fewer that hold any block.
@@ -139,24 +140,31 @@ def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q, balls_k,
 
 
 @triton.jit
-def pick_rows(rows, head, Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, balls_k,
+def pick_rows(rows, head, Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr,
               ROWS: tl.constexpr, D: tl.constexpr, CHUNK_D: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr,
               TOP_K: tl.constexpr, OWN: tl.constexpr, MASKED: tl.constexpr):
     """Second pass for a few groups: scores of the kept tiles in full precision, then their best blocks, best first."""
+    Q += head * G * D
+    K += head * M * D
     candidate = tl.arange(0, KEPT * TILE)[None, :]
-    inside = (rows < G)[:, None]
-    tile = tl.load(Tiles + (head * G + rows[:, None]) * KEPT + candidate // TILE, mask=inside, other=-1)
+    row = tl.minimum(rows, G - 1)  # rows past the end do the last one's work again, and store nothing
+    tile = tl.load(Tiles + (head * G + row[:, None]) * KEPT + candidate // TILE)
     cols = tile * TILE + candidate % TILE
     keep = (tile >= 0) & (cols < M)
     if MASKED:
         keep = keep & (tl.load(BlockMask + (head // H) * M + cols, mask=keep, other=0) != 0)
     if OWN:
-        keep = keep & (cols // balls_k != (rows // balls_q)[:, None])
+        keep = keep & (cols // balls_k != (row // balls_q)[:, None])
+    col = tl.where(keep, cols, 0)  # loads without a condition are quicker; what they read is hidden below
     s = tl.zeros([ROWS, KEPT * TILE], tl.float32)
     for first in tl.static_range(0, D, CHUNK_D):
         depth = first + tl.arange(0, CHUNK_D)[None, None, :]
-        q = tl.load(Q + (head * G + rows[:, None, None]) * D + depth, mask=inside[:, :, None] & (depth < D), other=0.0)
-        k = tl.load(K + head * M * D + cols[:, :, None] * D + depth, mask=keep[:, :, None] & (depth < D), other=0.0)
+        if D % CHUNK_D == 0:
+            q = tl.load(Q + row[:, None, None] * D + depth)
+            k = tl.load(K + col[:, :, None] * D + depth)
+        else:
+            q = tl.load(Q + row[:, None, None] * D + depth, mask=depth < D, other=0.0)
+            k = tl.load(K + col[:, :, None] * D + depth, mask=depth < D, other=0.0)
         s += tl.sum(q.to(tl.float32) * k.to(tl.float32), 2)
     s = tl.where(keep, s, float("-inf"))
     for slot in tl.static_range(TOP_K):
@@ -169,9 +177,9 @@ def pick_rows(rows, head, Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, bal
 
 
 @triton.jit
-def _pick(Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, balls_k, ROWS: tl.constexpr,
-          D: tl.constexpr, CHUNK_D: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr, TOP_K: tl.constexpr,
-          OWN: tl.constexpr, MASKED: tl.constexpr):
+def _pick(Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr,
+          ROWS: tl.constexpr, D: tl.constexpr, CHUNK_D: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr,
+          TOP_K: tl.constexpr, OWN: tl.constexpr, MASKED: tl.constexpr):
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     pick_rows(rows, tl.program_id(1).to(tl.int64), Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q, balls_k, ROWS, D,
               CHUNK_D, TILE, KEPT, TOP_K, OWN, MASKED)
@@ -186,9 +194,9 @@ def scan_config(d, kept, dtype):
     return 64, 64, 4, 3
 
 
-def kept_tile(kept, tile):
+def kept_tile(kept, tile, dtype):
     """Blocks of one of the tiles that the first pass keeps."""
-    return tile // 4 if kept == 4 else tile
+    return tile // parts(dtype) if kept == 4 else tile
 
 
 def pick_config(candidates):
@@ -211,7 +219,7 @@ def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_si
     _scan[(triton.cdiv(G, rows), B * H)](
         score_q, k_coarse, mask, tiles, *sizes, BLOCK_D=block_d(d), BLOCK_M=rows, TILE=tile, EVEN=M % tile == 0,
         STAGES=stages, num_warps=warps, num_stages=stages, **common)
-    part = kept_tile(kept, tile)
+    part = kept_tile(kept, tile, score_q.dtype)
     picked, pick_warps, depth = pick_config(kept * part)
     _pick[(triton.cdiv(G, picked), B * H)](score_q, k_coarse, mask, tiles, indices, *sizes, ROWS=picked, CHUNK_D=depth,
                                            TILE=part, TOP_K=top_k, num_warps=pick_warps, **common)

@@ -29,7 +29,7 @@ def gathered_rows(Indices, first_group, slot, G, TOP_K: tl.constexpr, BLOCK: tl.
 
 @triton.jit
 def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, KCoarse, BlockMask, Tiles,
-             N, G, M, H, balls_q, balls_k, scale,
+             N, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr, scale,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, TOP_K: tl.constexpr,
              GROUPS: tl.constexpr, SLOTS: tl.constexpr, MASKED: tl.constexpr, COMBINE: tl.constexpr,
              REPEAT: tl.constexpr, PICK: tl.constexpr, OWN: tl.constexpr, PRECISION: tl.constexpr):
@@ -57,9 +57,11 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, 
         keep = points >= 0
         if MASKED:
             keep = keep & (tl.load(Mask + points, mask=keep, other=0) != 0)
-        points = tl.where(keep, points, N)
-        k = load_rows(K + head * N * D, points, N, D, BLOCK_D, True)
-        v = load_rows(V + head * N * D, points, N, D, BLOCK_D, True)
+        # Loads without a condition are quicker: a missing slot reads point 0, which its weight of zero hides. A masked
+        # point could hold anything, so there the condition stays.
+        points = tl.where(keep, points, N if MASKED else 0)
+        k = load_rows(K + head * N * D, points, N, D, BLOCK_D, MASKED)
+        v = load_rows(V + head * N * D, points, N, D, BLOCK_D, MASKED)
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         s = tl.where((line // GROUP)[:, None] == tl.where(keep, group, -1)[None, :], s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, 1))
@@ -90,11 +92,14 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, 
     store_rows(Out + head * N * D, rows, acc, N, D, BLOCK_D)
 
 
-def config(d, block, group, top_k, dtype):
+def config(d, block, group, top_k, dtype, backward=False):
     """Groups of a program, slots of a round, warps: at least 16 queries, and few enough keys to stay in registers."""
     groups = max(1, 16 // group)
     limit = 256 if group >= 4 and block_d(d) <= 64 and dtype != torch.float32 else 128
+    if backward:
+        limit = 64 if block_d(d) > 64 or (dtype == torch.float32 and d > 32) else 128
     slots = min(triton.next_power_of_2(top_k), max(1, limit // (groups * block)))
+    slots = max(slots, triton.cdiv(16, groups * block))  # the matrix units take no fewer keys
     keys = groups * slots * block
     scores, values = groups * group * keys, keys * block_d(d)
     if dtype == torch.float32 or scores > 2048 or values > 8192:
@@ -102,9 +107,9 @@ def config(d, block, group, top_k, dtype):
     return groups, slots, 1 if scores <= 1024 and values <= 4096 else 2
 
 
-def constants(d, block, group, top_k, dtype, masked):
+def constants(d, block, group, top_k, dtype, masked, backward=False):
     """What forward and backward kernels share."""
-    groups, slots, warps = config(d, block, group, top_k, dtype)
+    groups, slots, warps = config(d, block, group, top_k, dtype, backward)
     return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=group, TOP_K=top_k, GROUPS=groups, SLOTS=slots,
                 MASKED=masked, PRECISION=precision(dtype), num_warps=warps)
 

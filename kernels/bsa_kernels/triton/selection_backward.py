@@ -15,30 +15,54 @@ from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
 
 
 @triton.jit
-def _load(base, rows, limit, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Rows of a (limit, D) matrix, for rows of any shape [A, B]: a tile [A, B, BLOCK_D], zeros outside."""
-    col = tl.arange(0, BLOCK_D)[None, None, :]
-    return tl.load(base + rows[:, :, None] * D + col, mask=(rows < limit)[:, :, None] & (col < D), other=0.0)
+def _load(base, rows, limit, D: tl.constexpr, BLOCK_D: tl.constexpr, CHECK: tl.constexpr):
+    """Rows of a (limit, D) matrix, for rows of any shape [..]: a tile [.., BLOCK_D], zeros outside."""
+    row, col = tl.expand_dims(rows, -1), tl.arange(0, BLOCK_D)
+    if CHECK:
+        return tl.load(base + row * D + col, mask=(row < limit) & (col < D), other=0.0)
+    elif D == BLOCK_D:
+        return tl.load(base + row * D + col)
+    else:
+        return tl.load(base + row * D + col, mask=tl.zeros_like(row) + col < D, other=0.0)
 
 
 @triton.jit
-def chosen_queries(tile, head, Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, DGate, DQCoarse, N, G, H, scale,
-                   out_scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+def _transposed(x, WAYS: tl.constexpr):
+    if WAYS == 1:
+        return tl.trans(x)
+    else:
+        return tl.trans(x, (0, 2, 1))
+
+
+@triton.jit
+def chosen_queries(tile, head, Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, DGate, DQCoarse, N, G, H,
+                   scale, out_scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                    TOP_K: tl.constexpr, GROUPS: tl.constexpr, SLOTS: tl.constexpr, WAYS: tl.constexpr,
                    MASKED: tl.constexpr, BRANCH: tl.constexpr, ADD: tl.constexpr, POOLED: tl.constexpr,
                    PRECISION: tl.constexpr):
     """dQ, and each query's delta = sum(p * dp), which `chosen_keys` needs; no saved output is read.
 
-    WAYS tiles of GROUPS groups, side by side: one for each warp. With several rounds of slots delta is not known in
-    the first, so dQ is kept in two sums: sum(p dp k) - delta sum(p k). ADD: add to DQ. POOLED > 0: add the gradient of
-    the mean-pooled coarse queries of blocks of that size.
+    WAYS > 1: so many tiles of GROUPS groups side by side, one for each warp, in one more dimension. With several rounds
+    of slots delta is not known in the first, so dQ is kept in two sums: sum(p dp k) - delta sum(p k). ADD: add to DQ.
+    POOLED > 0: add the gradient of the mean-pooled coarse queries of blocks of that size. Factor: see `read_back`.
     """
     EXACT: tl.constexpr = Q.dtype.element_ty == tl.float32
     ROWS: tl.constexpr = GROUPS * GROUP
     KEYS: tl.constexpr = GROUPS * SLOTS * BLOCK
-    first_group = (tile * WAYS + tl.arange(0, WAYS)[:, None]) * GROUPS
-    line = tl.arange(0, ROWS)[None, :]
-    col = tl.arange(0, KEYS)[None, :]
+    if WAYS == 1:
+        first_group = tile * GROUPS
+        line = tl.arange(0, ROWS)
+        col = tl.arange(0, KEYS)
+        delta = tl.zeros([ROWS], tl.float32)
+        dq = tl.zeros([ROWS, BLOCK_D], tl.float32)
+    else:
+        first_group = (tile * WAYS + tl.arange(0, WAYS)[:, None]) * GROUPS
+        line = tl.arange(0, ROWS)[None, :]
+        col = tl.arange(0, KEYS)[None, :]
+        delta = tl.zeros([WAYS, ROWS], tl.float32)
+        dq = tl.zeros([WAYS, ROWS, BLOCK_D], tl.float32)
+    mass = delta
+    pull = dq
     rows = first_group * GROUP + line
     inside = rows < N
     Q += head * N * D
@@ -48,14 +72,10 @@ def chosen_queries(tile, head, Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delt
     if MASKED:
         Mask += (head // H) * N
         real = tl.load(Mask + rows, mask=inside, other=0) != 0
-    q = _load(Q, rows, N, D, BLOCK_D)
-    do = _load(DOut + head * N * D, rows, N, D, BLOCK_D)
+    q = _load(Q, rows, N, D, BLOCK_D, True)
+    do = _load(DOut + head * N * D, rows, N, D, BLOCK_D, True)
     lse = tl.load(Lse + head * N + rows, mask=inside, other=float("-inf"))
     lse = tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634)
-    dq = tl.zeros([WAYS, ROWS, BLOCK_D], tl.float32)
-    pull = tl.zeros([WAYS, ROWS, BLOCK_D], tl.float32)
-    delta = tl.zeros([WAYS, ROWS], tl.float32)
-    mass = tl.zeros([WAYS, ROWS], tl.float32)
     group = first_group + col // (SLOTS * BLOCK)
     for slot in range(0, TOP_K, SLOTS):
         here = slot + col // BLOCK % SLOTS
@@ -65,58 +85,65 @@ def chosen_queries(tile, head, Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delt
         keep = block >= 0
         if MASKED:
             keep = keep & (tl.load(Mask + points, mask=keep, other=0) != 0)
-        points = tl.where(keep, points, N)
-        k = _load(K, points, N, D, BLOCK_D)
-        v = _load(V, points, N, D, BLOCK_D)
-        s = tl.dot(q, tl.trans(k, (0, 2, 1)), input_precision=PRECISION) * scale
-        own = (line // GROUP)[:, :, None] == tl.where(keep, col // (SLOTS * BLOCK), -1)[:, None, :]
-        p = tl.where(own, tl.exp2(s - lse[:, :, None]), 0.0)
-        dp = tl.dot(do, tl.trans(v, (0, 2, 1)), input_precision=PRECISION)
-        delta += tl.sum(p * dp, 2)
+        points = tl.where(keep, points, N if MASKED else 0)  # see `selection._forward`
+        k = _load(K, points, N, D, BLOCK_D, MASKED)
+        v = _load(V, points, N, D, BLOCK_D, MASKED)
+        s = tl.dot(q, _transposed(k, WAYS), input_precision=PRECISION) * scale
+        own = tl.expand_dims(line // GROUP, -1) == tl.expand_dims(tl.where(keep, col // (SLOTS * BLOCK), -1), -2)
+        p = tl.where(own, tl.exp2(s - tl.expand_dims(lse, -1)), 0.0)
+        dp = tl.dot(do, _transposed(v, WAYS), input_precision=PRECISION)
+        delta += tl.sum(p * dp, -1)
         if EXACT:
-            mass += tl.sum(p, 2)
+            mass += tl.sum(p, -1)
         if SLOTS >= TOP_K:
             if EXACT:  # rounding leaves a large log-sum-exp off by more than the rest of the arithmetic is
                 delta = delta / tl.where(mass > 0, mass, 1.0)
-            dq = tl.dot((p * (dp - delta[:, :, None])).to(k.dtype), k, dq, input_precision=PRECISION)
+            dq = tl.dot((p * (dp - tl.expand_dims(delta, -1))).to(k.dtype), k, dq, input_precision=PRECISION)
         else:
             dq = tl.dot((p * dp).to(k.dtype), k, dq, input_precision=PRECISION)
             pull = tl.dot(p.to(k.dtype), k, pull, input_precision=PRECISION)
     if SLOTS < TOP_K:
         if EXACT:
             delta = delta / tl.where(mass > 0, mass, 1.0)
-        dq -= delta[:, :, None] * pull
+        dq -= tl.expand_dims(delta, -1) * pull
+    if EXACT:
+        share = 1.0 / tl.where(mass > 0, mass, 1.0)
+        dq = dq * tl.expand_dims(share, -1)
     if BRANCH >= 0:  # delta, before the gate, is the gate's own gradient
         where = (head * N + rows) * 3 + BRANCH
         gate = tl.load(Gate + where, mask=inside, other=0.0).to(tl.float32)
         tl.store(DGate + where, delta.to(DGate.dtype.element_ty), mask=inside)
-        dq = dq * gate[:, :, None]
+        dq = dq * tl.expand_dims(gate, -1)
+        if EXACT:
+            share = share * gate
+    if EXACT:
+        tl.store(Factor + head * N + rows, share, mask=inside)
     tl.store(Delta + head * N + rows, delta, mask=inside)
     dq = dq * out_scale
     if ADD:
-        dq += _load(DQ, rows, N, D, BLOCK_D).to(tl.float32)
+        dq += _load(DQ, rows, N, D, BLOCK_D, True).to(tl.float32)
     if POOLED > 0:
-        share = tl.full([WAYS, ROWS], 1.0 / POOLED, tl.float32)
+        share = tl.zeros_like(delta) + 1.0 / POOLED
         if MASKED:  # the mean was over the real points of the block
             start = rows // POOLED * POOLED
-            count = tl.zeros([WAYS, ROWS], tl.float32)
+            count = tl.zeros_like(delta)
             for point in range(POOLED):
                 count += tl.where(tl.load(Mask + start + point, mask=inside, other=0) != 0, 1.0, 0.0)
             share = tl.where(real, 1.0 / tl.maximum(count, 1.0), 0.0)
-        coarse = DQCoarse + head * (N // POOLED) * D
-        dq += share[:, :, None] * _load(coarse, rows // POOLED, N // POOLED, D, BLOCK_D).to(tl.float32)
-    column = tl.arange(0, BLOCK_D)[None, None, :]
-    tl.store(DQ + rows[:, :, None] * D + column, dq.to(DQ.dtype.element_ty), mask=inside[:, :, None] & (column < D))
+        pooled = _load(DQCoarse + head * (N // POOLED) * D, rows // POOLED, N // POOLED, D, BLOCK_D, True)
+        dq += tl.expand_dims(share, -1) * pooled.to(tl.float32)
+    row, depth = tl.expand_dims(rows, -1), tl.arange(0, BLOCK_D)
+    tl.store(DQ + row * D + depth, dq.to(DQ.dtype.element_ty), mask=(row < N) & (depth < D))
 
 
 @triton.jit
-def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, DGate, DQCoarse, N, G, H, scale, out_scale,
-                    D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, DGate, DQCoarse, N, G, H, scale,
+                    out_scale, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                     TOP_K: tl.constexpr, GROUPS: tl.constexpr, SLOTS: tl.constexpr, MASKED: tl.constexpr,
                     BRANCH: tl.constexpr, ADD: tl.constexpr, POOLED: tl.constexpr, PRECISION: tl.constexpr):
     chosen_queries(tl.program_id(0), tl.program_id(1).to(tl.int64), Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta,
-                   DGate, DQCoarse, N, G, H, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, GROUPS, SLOTS, 1,
-                   MASKED, BRANCH, ADD, POOLED, PRECISION)
+                   Factor, DGate, DQCoarse, N, G, H, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, GROUPS, SLOTS,
+                   1, MASKED, BRANCH, ADD, POOLED, PRECISION)
 
 
 @triton.jit
@@ -132,12 +159,12 @@ def _sum_slopes(head, DSlopes, DSlope, BH, H, tiles):
 
 
 @triton.jit
-def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse,
-                   N, M, BH, H, slots, scale, out_scale,
+def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse,
+                   DVCoarse, N, M, BH, H, slots, scale, out_scale,
                    D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                    TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr,
                    BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr):
-    """ADD: add to DK, DV. PIECES: add the sum of so many coarse gradients, shared among the real points of the block."""
+    """ADD: add to DK, DV. PIECES: add the sum of so many coarse gradients, shared among the block's real points."""
     line = tl.arange(0, ROWS)  # the block's points, padded to what the matrix units take
     points = tl.where(line < BLOCK, block * BLOCK + line, N)
     base = head * N * D
@@ -150,19 +177,21 @@ def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bo
     col = tl.arange(0, ENTRIES * GROUP)
     for entry in range(begin, end, ENTRIES):
         here = entry + col // GROUP
-        slot = tl.load(Order + here, mask=here < end, other=-1)
+        slot = tl.load(Order + tl.minimum(here, end - 1))
         group = (slot - head.to(tl.int32) * slots) // TOP_K
-        rows = tl.where(here < end, group * GROUP + col % GROUP, N).to(tl.int32)
-        q = load_rows(Q + base, rows, N, D, BLOCK_D, True)
-        do = load_rows(DOut + base, rows, N, D, BLOCK_D, True)
-        inside = rows < N
-        lse = tl.load(Lse + head * N + rows, mask=inside, other=float("-inf"))
-        lse = tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634)
-        delta = tl.load(Delta + head * N + rows, mask=inside, other=0.0)
+        # Past the list's end the last group is read again, which a probability of zero hides.
+        rows = (group * GROUP + col % GROUP).to(tl.int32)
+        q = load_rows(Q + base, rows, N, D, BLOCK_D, False)
+        do = load_rows(DOut + base, rows, N, D, BLOCK_D, False)
+        lse = tl.load(Lse + head * N + rows)
+        lse = tl.where((lse == float("-inf")) | (here >= end), float("inf"), lse * 1.4426950408889634)
+        delta = tl.load(Delta + head * N + rows)
         s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
         p = tl.exp2(s - lse[None, :])
-        if BRANCH >= 0:
-            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH, mask=inside, other=0.0).to(tl.float32)
+        if Factor is not None:  # the gate is in it
+            p = p * tl.load(Factor + head * N + rows)[None, :]
+        elif BRANCH >= 0:
+            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH).to(tl.float32)
             p = p * gate[None, :]
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
         dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
@@ -192,8 +221,8 @@ def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bo
 
 
 @triton.jit
-def _chosen_keys(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse, DSlopes, DSlope,
-                 N, M, BH, H, slots, slope_tiles, scale, out_scale,
+def _chosen_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse, DSlopes,
+                 DSlope, N, M, BH, H, slots, slope_tiles, scale, out_scale,
                  D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                  TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr,
                  BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr):
@@ -201,9 +230,9 @@ def _chosen_keys(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
     block = tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)
     if block < M:
-        _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse,
-                       N, M, BH, H, slots, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, ENTRIES, ROWS, MASKED,
-                       BRANCH, ADD, PIECES, PRECISION)
+        _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse,
+                       DVCoarse, N, M, BH, H, slots, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, ENTRIES, ROWS,
+                       MASKED, BRANCH, ADD, PIECES, PRECISION)
     elif DSlope is not None:
         if head < H:
             _sum_slopes(head, DSlopes, DSlope, BH, H, slope_tiles)
@@ -211,26 +240,28 @@ def _chosen_keys(Q, K, V, DOut, Lse, Delta, Gate, Mask, Order, Bounds, DK, DV, D
 
 def key_constants(d, block, group, top_k, dtype, masked):
     """32 queries a round, since most blocks are chosen by few groups."""
+    crowd = {"maxnreg": 128} if dtype != torch.float32 and block_d(d) <= 32 and block <= 16 else {}
     return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=group, TOP_K=top_k, ENTRIES=max(1, 32 // group),
                 ROWS=max(16, block), MASKED=masked, PRECISION=precision(dtype),
-                num_warps=4 if dtype == torch.float32 else 1 if block_d(d) <= 32 else 2)
+                num_warps=4 if dtype == torch.float32 else 1 if block_d(d) <= 32 else 2, **crowd)
 
 
 def backward_q(dout, q, k, v, indices, point_mask, lse, block_size, group_size):
-    """dq and delta."""
+    """dq, and each query's delta and factor (None but in float32), which `backward_kv` needs."""
     B, H, N, d = q.shape
     dq = torch.empty_like(q)
-    delta = torch.empty(B, H, N, dtype=torch.float32, device=q.device)
-    common = constants(d, block_size, group_size, indices.shape[3], q.dtype, point_mask is not None)
+    delta, factor = (torch.empty(B, H, N, dtype=torch.float32, device=q.device) for _ in range(2))
+    factor = factor if q.dtype == torch.float32 else None
+    common = constants(d, block_size, group_size, indices.shape[3], q.dtype, point_mask is not None, True)
     G = indices.shape[2]
     scale = 1 / math.sqrt(d)
     _chosen_queries[(triton.cdiv(G, common["GROUPS"]), B * H)](
-        q, k, v, indices, as_bytes(point_mask), dout, lse, None, dq, delta, None, None, N, G, H, scale * LOG2E, scale,
-        BRANCH=-1, ADD=False, POOLED=0, **common)
-    return dq, delta
+        q, k, v, indices, as_bytes(point_mask), dout, lse, None, dq, delta, factor, None, None, N, G, H, scale * LOG2E,
+        scale, BRANCH=-1, ADD=False, POOLED=0, **common)
+    return dq, delta, factor
 
 
-def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, block_size, group_size):
+def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, factor, block_size, group_size):
     """dk, dv, with the `inverse_index` of the choice."""
     B, H, N, d = q.shape
     M = N // block_size
@@ -238,7 +269,7 @@ def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, block_siz
     dk, dv = torch.empty_like(k), torch.empty_like(v)
     scale = 1 / math.sqrt(d)
     _chosen_keys[(M, B * H)](
-        q, k, v, dout, lse, delta, None, as_bytes(point_mask), order, bounds, dk, dv, None, None, None, None,
+        q, k, v, dout, lse, delta, factor, None, as_bytes(point_mask), order, bounds, dk, dv, None, None, None, None,
         N, M, B * H, H, N // group_size * top_k, 0, scale * LOG2E, scale, BRANCH=-1, ADD=False, PIECES=0,
         **key_constants(d, block_size, group_size, top_k, q.dtype, point_mask is not None))
     return dk, dv

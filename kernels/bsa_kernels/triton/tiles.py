@@ -61,22 +61,39 @@ def distances(ax, ay, az, bx, by, bz, POS_D: tl.constexpr):
 
 
 @triton.jit
-def quarter_sums(x, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Four partial sums of each row. Each adds what one thread holds of a tile of the matrix units: nothing moves."""
-    return tl.sum(tl.sum(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
+def part_sums(x, ROWS: tl.constexpr, COLS: tl.constexpr, PARTS: tl.constexpr):
+    """Four partial sums of each row, or one (PARTS).
+
+    Each of four adds what one thread holds of a tile that comes from the matrix units, so that nothing moves.
+    """
+    if PARTS == 1:
+        return tl.sum(x, 1)[:, None]
+    else:
+        return tl.sum(tl.sum(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
 
 
 @triton.jit
-def quarter_maxima(x, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Four partial maxima of each row, taken like `quarter_sums`."""
-    return tl.max(tl.max(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
+def part_maxima(x, ROWS: tl.constexpr, COLS: tl.constexpr, PARTS: tl.constexpr):
+    """Partial maxima of each row, taken like `part_sums`."""
+    if PARTS == 1:
+        return tl.max(x, 1)[:, None]
+    else:
+        return tl.max(tl.max(tl.reshape(x, [ROWS, COLS // 8, 4, 2]), 3), 1)
 
 
 @triton.jit
-def quartered(COLS: tl.constexpr):
-    """Order of COLS columns in which the quarters of `quarter_maxima` are runs of COLS / 4 columns."""
+def in_parts(COLS: tl.constexpr, PARTS: tl.constexpr):
+    """Order of COLS columns in which the parts of `part_maxima` are runs of COLS / PARTS columns."""
     col = tl.arange(0, COLS)
-    return col % 8 // 2 * (COLS // 4) + col // 8 * 2 + col % 2
+    if PARTS == 1:
+        return col
+    else:
+        return col % 8 // 2 * (COLS // 4) + col // 8 * 2 + col % 2
+
+
+def parts(dtype: torch.dtype) -> int:
+    """In how many parts `part_sums` sums: float32 products are not the matrix units' and lie otherwise."""
+    return 1 if dtype == torch.float32 else 4
 
 
 def block_d(d: int) -> int:
