@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-SPILLED_BYTES = 96  # two dozen registers around a loop cost less than a smaller tile; more means one too large
+SPILLED_BYTES = 112  # some registers around a loop cost less than a smaller tile; most: half precision at d = 64, sm_90
 
 CASES = {
     "d32-bf16": dict(d=32, dtype="bfloat16"),

@@ -64,7 +64,9 @@ def changed(before, after):
 def place(view, point, camera="front-left", panel=0):
     """Where a point of the surface is drawn, in pixels from the view's upper left corner."""
     whole = view.bounding_box()
-    box = view.locator(".bsaviz-view").nth(panel).bounding_box()
+    panel = view.locator(".bsaviz-view").nth(panel)
+    panel.wait_for()
+    box = panel.bounding_box()
     camera = check_view_point(camera, SURFACE).camera(SURFACE, box["width"] / box["height"])
     forward = camera.focus - camera.position
     forward /= np.linalg.norm(forward)
