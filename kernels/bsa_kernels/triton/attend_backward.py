@@ -284,7 +284,7 @@ def backward_configs(d, ball, dtype, hopper=True):
         query, key = (64, 32, 8, 2), (32, 64, 4, 2)
     elif ball:
         query = (64, 32, 4, 3) if wide == 64 else (64, 32, 4, 1)
-        key = (128, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
+        key = (64, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
     else:
         query = (64, 64, 4, 3)
         key = (32, 128, 4, 3) if wide == 64 else (128, 64, 4, 3)
