@@ -57,6 +57,14 @@ class PointModel(nn.Module):
         """
         raise NotImplementedError
 
+    def point_features(self, positions, features):
+        """What is known of the points before the embedding: encoded positions, positions, features, as configured."""
+        dtype = self.embedding.weight.dtype
+        parts = [] if self.encoding is None else [self.encoding(positions.to(dtype))]
+        parts += [positions.to(dtype)] if getattr(self.config, "coordinates", False) else []
+        parts += [] if features is None else [features.to(dtype)]
+        return torch.cat(parts, dim=-1)
+
     def check_points(self, positions, features):
         """Refuse positions and features that the model cannot read."""
         dims, width = self.config.spatial_dims, self.config.in_features

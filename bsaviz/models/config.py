@@ -1,14 +1,13 @@
 """What a Transformer is made of."""
 
 from dataclasses import dataclass, fields
-from math import isfinite
 
 from bsaviz._checks import BsavizError
 from bsaviz.attention.bsa import check_selection, check_variant
+from bsaviz.models.settings import check_choices, check_counts, check_points
 from bsaviz.trees import ORDERINGS
 
 ATTENTIONS = ("bsa", "full", "ball", "nsa")
-POSITION_SCALINGS = ("length", "none")
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,13 @@ class TransformerConfig:
     published: bool = False
 
     def __post_init__(self):
-        choices = {"attention": ATTENTIONS, "position_scaling": POSITION_SCALINGS, "spatial_dims": (2, 3)}
-        choices["ordering"] = ORDERINGS
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise BsavizError(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        for name in ("dim", "depth", "num_heads", "mlp_ratio", "residual_every", "window"):
-            self._check_count(name, least=1)
-        for name in ("in_features", "out_features", "fourier_features"):
-            self._check_count(name, least=0)
+        check_choices(self, attention=ATTENTIONS, ordering=ORDERINGS)
+        check_counts(self, 1, "dim", "depth", "num_heads", "mlp_ratio", "residual_every", "window")
+        check_points(self)
         check_variant(self.pooling, self.gate, self.ball_size, self.block_size, self.group_size, self.top_k)
         check_selection(self.selection, self.selection_seed, self.coarse_scores)
         if self.dim % self.num_heads:
             raise BsavizError(f"dim must be a multiple of num_heads, got dim={self.dim} and num_heads={self.num_heads}")
-        if self.fourier_features % 2:
-            raise BsavizError(f"fourier_features must be even (a cos and a sin each), got {self.fourier_features}")
-        if self.fourier_features + self.in_features == 0:
-            raise BsavizError("a point has nothing to start from: give fourier_features or in_features above 0")
         if self.coarse_scores and self.group_size != self.block_size:
             raise BsavizError(
                 f"coarse_scores needs group_size == block_size, got {self.group_size} and {self.block_size}; "
@@ -110,18 +99,16 @@ class TransformerConfig:
             )
         if not self.group_selection and (self.group_compression or self.coarse_scores):
             raise BsavizError("group_compression and coarse_scores need group_selection=True; turn them off or it on")
-        if self.rotation_angle is not None and not isfinite(self.rotation_angle):
-            raise BsavizError(f"rotation_angle must be finite degrees or None, got {self.rotation_angle}")
+
+    @property
+    def inputs(self):
+        """Numbers that are known of a point before the embedding."""
+        return self.fourier_features + self.in_features
 
     @property
     def rotates(self):
         """Whether odd layers read a rotated tree. To full attention the order of the points is all one."""
         return bool(self.rotation_angle) and self.attention != "full" and self.depth > 1
-
-    def _check_count(self, name, least):
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def check_settings(config, settings):

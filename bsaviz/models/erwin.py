@@ -5,20 +5,16 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from bsaviz.attention import ProbePoint
 from bsaviz.attention.linear import Linear
-from bsaviz.attention.mpnn import MessagePassing
-from bsaviz.models.base import PointModel
-from bsaviz.models.encoding import FourierEncoding, scaled_to_length
 from bsaviz.models.erwin_config import ErwinConfig
 from bsaviz.models.erwin_parts import BallPooling, BallUnpooling, Layers, Level
-from bsaviz.models.graph import check_edges, neighbour_graph
+from bsaviz.models.messages import MessageModel
 from bsaviz.models.sites import AttentionSite, check_one_sample
 from bsaviz.trees import BallTree
 from bsaviz.trees.levels import coarse_rotations, coarsen, with_rotation
 
 
-class Erwin(PointModel):
+class Erwin(MessageModel):
     """The Erwin transformer (Zhdanov, Welling, van de Meent, arXiv 2502.17019): a U-Net over the levels of a ball tree.
 
     Points are embedded, exchange messages with their neighbours (:class:`~bsaviz.attention.mpnn.MessagePassing`), and
@@ -50,12 +46,7 @@ class Erwin(PointModel):
         config = ErwinConfig() if config is None else config
         dims, dims_in_space = config.dims, config.spatial_dims
         channels = dims[0] if config.decode else dims[-1]
-        super().__init__(config, config.out_features or channels)
-        encoded = config.fourier_features
-        self.encoding = FourierEncoding(dims_in_space, encoded) if encoded else None
-        self.embedding = Linear(config.inputs, dims[0])
-        self.mpnn = MessagePassing(dims[0], config.mp_steps, dims_in_space) if config.mp_steps else None
-        self.embed = ProbePoint()
+        super().__init__(config, config.out_features or channels, dims[0])
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i, stride in enumerate(config.strides):
             stage = Layers(config, i, config.enc_depths[i], config.enc_num_heads[i])
@@ -109,16 +100,9 @@ class Erwin(PointModel):
 
     def leaf_arguments(self, positions, features, tree, edges=None):
         """What :meth:`forward_leaves` takes, for these points and their tree."""
-        config = self.config
-        if config.mp_steps:
-            edges = self.graph(positions, tree) if edges is None else check_edges(edges, len(positions), tree.batch)
         return {
-            "positions": positions,
-            "features": features,
-            "edges": edges if config.mp_steps else None,
-            "order": tree.order,
-            "inverse": tree.inverse,
-            "mask": None if config.published or tree.mask.numel() == tree.num_points else tree.mask,
+            **self.point_arguments(positions, features, tree, edges),
+            "mask": None if self.config.published or tree.mask.numel() == tree.num_points else tree.mask,
             "rotations": self._rotations(tree),
         }
 
@@ -143,16 +127,7 @@ class Erwin(PointModel):
         Tensor (B, N, out_features), in leaf order; with ``decode=False`` (B, N_coarse, out_features)
         """
         config = self.config
-        places = positions[order]
-        if config.position_scaling == "length":
-            places = scaled_to_length(places)
-            positions = places.flatten(0, 1)[inverse]
-        # Under autocast the sums of residuals stay in the weights' precision; only what is added to them is rounded.
-        x = self.embedding(self._point_features(positions, features)).to(self.embedding.weight.dtype)
-        if self.mpnn is not None:
-            x = self.mpnn(x, positions, edges)
-        x = self.embed(x.index_select(0, order.flatten()).view(*order.shape, -1))
-
+        x, places = self.embedded(positions, features, edges, order, inverse)
         rotations = rotations or (None,) * len(config.dims)
         levels, skipped = [Level(places, mask, rotations[0])], []
         for stage, stride, rotation in zip(self.encoder, config.strides, rotations[1:]):
@@ -184,21 +159,6 @@ class Erwin(PointModel):
         if not config.rotates:
             return tree
         return with_rotation(tree, config.rotation_angle, config.ball_size, published=config.published)
-
-    @torch.no_grad()
-    def graph(self, positions, tree):
-        """The edges (2, E) that :meth:`forward` sends messages over where none are given.
-
-        Parameters
-        ----------
-        positions : Tensor (P, D)
-        tree : BallTree
-            Of these positions.
-        """
-        config = self.config
-        if config.radius is not None and config.position_scaling == "length":
-            positions = scaled_to_length(tree.positions).flatten(0, 1)[tree.inverse]
-        return neighbour_graph(positions, tree.batch, neighbours=config.neighbours, radius=config.radius)
 
     def attention_sites(self, tree):
         """See :meth:`PointModel.attention_sites`: the encoder's layers, the bottleneck's, the decoder's."""
@@ -247,10 +207,3 @@ class Erwin(PointModel):
         total = self.config.totals[-1]
         mask = torch.ones_like(tree.mask) if self.config.published else tree.mask
         return mask.unflatten(1, (-1, total)).any(-1)
-
-    def _point_features(self, positions, features):
-        dtype = self.embedding.weight.dtype
-        parts = [] if self.encoding is None else [self.encoding(positions.to(dtype))]
-        parts += [positions.to(dtype)] if self.config.coordinates else []
-        parts += [features.to(dtype)] if features is not None else []
-        return torch.cat(parts, dim=-1)

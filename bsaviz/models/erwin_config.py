@@ -1,10 +1,10 @@
 """What an Erwin transformer is made of."""
 
 from dataclasses import dataclass
-from math import isfinite, lcm, prod
+from math import lcm, prod
 
 from bsaviz._checks import BsavizError
-from bsaviz.models.config import POSITION_SCALINGS
+from bsaviz.models.settings import check_count, check_messages, check_points
 
 _LEVELS = ("dims", "ball_sizes", "enc_depths", "enc_num_heads")  # one for each level, the coarsest last
 _BETWEEN = ("strides", "dec_depths", "dec_num_heads")  # one for each level but the coarsest
@@ -66,22 +66,10 @@ class ErwinConfig:
     def __post_init__(self):
         for name in (*_LEVELS, *_BETWEEN):
             self._check_counts(name)
-        for name, least in (("mlp_ratio", 1), ("neighbours", 1), ("mp_steps", 0), ("in_features", 0)):
-            self._check_count(name, getattr(self, name), least)
-        for name in ("out_features", "fourier_features"):
-            self._check_count(name, getattr(self, name), 0)
-        for name, known in {"position_scaling": POSITION_SCALINGS, "spatial_dims": (2, 3)}.items():
-            if getattr(self, name) not in known:
-                raise BsavizError(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}")
+        check_count("mlp_ratio", self.mlp_ratio, 1)
         self._check_levels()
-        if self.fourier_features % 2:
-            raise BsavizError(f"fourier_features must be even (a cos and a sin each), got {self.fourier_features}")
-        if self.inputs == 0:
-            raise BsavizError("a point has nothing to start from: give fourier_features, in_features or coordinates")
-        if self.rotation_angle is not None and not isfinite(self.rotation_angle):
-            raise BsavizError(f"rotation_angle must be finite degrees or None, got {self.rotation_angle}")
-        if self.radius is not None and (not isfinite(self.radius) or self.radius <= 0):
-            raise BsavizError(f"radius must be a finite length above 0, or None, got {self.radius}")
+        check_points(self)
+        check_messages(self)
 
     @property
     def inputs(self):
@@ -136,10 +124,5 @@ class ErwinConfig:
         if not isinstance(values, tuple | list) or (not values and name in _LEVELS):
             raise BsavizError(f"{name} must be a tuple of integers, one for each level, got {values!r}")
         for value in values:
-            self._check_count(f"each of {name}", value, 1)
+            check_count(f"each of {name}", value, 1)
         object.__setattr__(self, name, tuple(values))
-
-    @staticmethod
-    def _check_count(name, value, least):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -6,20 +6,17 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from bsaviz.attention import ErwinNSAAttention, ProbePoint
+from bsaviz.attention import ErwinNSAAttention
 from bsaviz.attention.linear import Linear
-from bsaviz.attention.mpnn import MessagePassing
-from bsaviz.models.base import PointModel
-from bsaviz.models.encoding import FourierEncoding, scaled_to_length
 from bsaviz.models.erwin_nsa_config import ErwinNSAConfig
-from bsaviz.models.graph import check_edges, neighbour_graph
 from bsaviz.models.layer import Layer
+from bsaviz.models.messages import MessageModel
 from bsaviz.models.order import SlotOrder
 from bsaviz.models.sites import AttentionSite, check_one_sample
 from bsaviz.trees import order_points
 
 
-class ErwinNSA(PointModel):
+class ErwinNSA(MessageModel):
     """Erwin with Native Sparse Attention (Lapautre, Marchenko, Patiño, Zhou, arXiv 2508.10758).
 
     Points are embedded, exchange messages with their neighbours
@@ -42,13 +39,8 @@ class ErwinNSA(PointModel):
 
     def __init__(self, config=None):
         config = ErwinNSAConfig() if config is None else config
-        super().__init__(config, config.out_features or config.dim)
-        encoded, dims = config.fourier_features, config.spatial_dims
-        self.encoding = FourierEncoding(dims, encoded) if encoded else None
-        self.embedding = Linear(config.inputs, config.embed_dim)
-        self.mpnn = MessagePassing(config.embed_dim, config.mp_steps, dims) if config.mp_steps else None
+        super().__init__(config, config.out_features or config.dim, config.embed_dim)
         self.widen = Linear(config.embed_dim, config.dim) if config.embed_dim != config.dim else None
-        self.embed = ProbePoint()
         self.layers = nn.ModuleList(Layer(_attention(config), config.mlp_ratio) for _ in range(config.depth))
         dim, width = config.dim, config.out_features
         self.head = nn.Sequential(Linear(dim, dim), nn.GELU(), Linear(dim, width)) if width else None
@@ -89,14 +81,8 @@ class ErwinNSA(PointModel):
 
     def leaf_arguments(self, positions, features, tree, edges=None):
         """What :meth:`forward_leaves` takes, for these points and their tree."""
-        if self.config.mp_steps:
-            edges = self.graph(positions, tree) if edges is None else check_edges(edges, len(positions), tree.batch)
         return {
-            "positions": positions,
-            "features": features,
-            "edges": edges if self.config.mp_steps else None,
-            "order": tree.order,
-            "inverse": tree.inverse,
+            **self.point_arguments(positions, features, tree, edges),
             "mask": None if tree.mask.numel() == tree.num_points else tree.mask,
             "rotation": tree.rotation,
         }
@@ -121,17 +107,7 @@ class ErwinNSA(PointModel):
         -------
         Tensor (B, N, out_features), in leaf order
         """
-        places = positions[order]
-        if self.config.position_scaling == "length":
-            places = scaled_to_length(places)
-            positions = places.flatten(0, 1)[inverse]
-        # Under autocast the sums of residuals stay in the weights' precision; only what is added to them is rounded.
-        x = self.embedding(self._point_features(positions, features)).to(self.embedding.weight.dtype)
-        if self.mpnn is not None:
-            x = self.mpnn(x, positions, edges)
-        if self.widen is not None:
-            x = self.widen(x).to(self.embedding.weight.dtype)
-        x = self.embed(x.index_select(0, order.flatten()).view(*order.shape, -1))
+        x, places = self.embedded(positions, features, edges, order, inverse)
         orders = [SlotOrder(places, mask)]
         if self.config.rotates:
             orders.append(SlotOrder(places, mask, rotation))
@@ -155,14 +131,6 @@ class ErwinNSA(PointModel):
             edges=edges if config.ordering == "graph" else None,
         )
 
-    @torch.no_grad()
-    def graph(self, positions, tree):
-        """The edges (2, E) that :meth:`forward` sends messages over where none are given."""
-        config = self.config
-        if config.radius is not None and config.position_scaling == "length":
-            positions = scaled_to_length(tree.positions).flatten(0, 1)[tree.inverse]
-        return neighbour_graph(positions, tree.batch, neighbours=config.neighbours, radius=config.radius)
-
     def attention_sites(self, tree):
         """See :meth:`PointModel.attention_sites`; odd layers have the second order."""
         check_one_sample(tree)
@@ -172,13 +140,6 @@ class ErwinNSA(PointModel):
             own = orders[i % len(orders)]
             sites.append(AttentionSite(f"layers.{i}.attn", layer.attn, own.inverse, own.mask[0], own.order[0]))
         return sites
-
-    def _point_features(self, positions, features):
-        dtype = self.embedding.weight.dtype
-        parts = [] if self.encoding is None else [self.encoding(positions.to(dtype))]
-        parts += [positions.to(dtype)] if self.config.coordinates else []
-        parts += [features.to(dtype)] if features is not None else []
-        return torch.cat(parts, dim=-1)
 
 
 def _attention(config):

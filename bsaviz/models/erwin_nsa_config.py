@@ -1,11 +1,10 @@
 """What an Erwin-NSA is made of, and its settings by name."""
 
 from dataclasses import dataclass
-from math import isfinite
 
 from bsaviz._checks import BsavizError
 from bsaviz.attention.bsa import check_variant
-from bsaviz.models.config import POSITION_SCALINGS
+from bsaviz.models.settings import check_choices, check_counts, check_messages, check_points
 from bsaviz.trees import ORDERINGS
 
 
@@ -70,25 +69,13 @@ class ErwinNSAConfig:
     recompute: bool = False
 
     def __post_init__(self):
-        choices = {"position_scaling": POSITION_SCALINGS, "spatial_dims": (2, 3), "ordering": ORDERINGS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise BsavizError(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        for name in ("embed_dim", "dim", "depth", "num_heads", "neighbours", "mlp_ratio"):
-            self._check_count(name, 1)
-        for name in ("mp_steps", "in_features", "out_features", "fourier_features"):
-            self._check_count(name, 0)
+        check_choices(self, ordering=ORDERINGS)
+        check_counts(self, 1, "embed_dim", "dim", "depth", "num_heads", "mlp_ratio")
         check_variant(self.pooling, "token", self.ball_size, self.block_size, self.group_size, self.top_k)
         if self.dim % self.num_heads:
             raise BsavizError(f"dim must be a multiple of num_heads, got dim={self.dim} and num_heads={self.num_heads}")
-        if self.fourier_features % 2:
-            raise BsavizError(f"fourier_features must be even (a cos and a sin each), got {self.fourier_features}")
-        if self.inputs == 0:
-            raise BsavizError("a point has nothing to start from: give fourier_features, in_features or coordinates")
-        if self.rotation_angle is not None and not isfinite(self.rotation_angle):
-            raise BsavizError(f"rotation_angle must be finite degrees or None, got {self.rotation_angle}")
-        if self.radius is not None and (not isfinite(self.radius) or self.radius <= 0):
-            raise BsavizError(f"radius must be a finite length above 0, or None, got {self.radius}")
+        check_points(self)
+        check_messages(self)
 
     @property
     def inputs(self):
@@ -99,11 +86,6 @@ class ErwinNSAConfig:
     def rotates(self):
         """Whether odd layers read the second order."""
         return bool(self.rotation_angle) and self.depth > 1
-
-    def _check_count(self, name, least):
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BsavizError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 # Those named after a task are the published ones (arXiv 2508.10758 and its training scripts: compress_ball_size,

@@ -35,7 +35,7 @@ class Transformer(PointModel):
         super().__init__(config, config.out_features or config.dim)
         encoded = config.fourier_features
         self.encoding = FourierEncoding(config.spatial_dims, encoded) if encoded else None
-        self.embedding = Linear(encoded + config.in_features, config.dim)
+        self.embedding = Linear(config.inputs, config.dim)
         self.embed = ProbePoint()
         self.layers = nn.ModuleList(Layer(attention(config, i), config.mlp_ratio) for i in range(config.depth))
         dim, width = config.dim, config.out_features
@@ -97,7 +97,7 @@ class Transformer(PointModel):
         if self.config.position_scaling == "length":
             positions = scaled_to_length(positions)
         # Under autocast the sums of residuals stay in the weights' precision; only what is added to them is rounded.
-        x = self.embed(self.embedding(self._point_features(positions, features)).to(self.embedding.weight.dtype))
+        x = self.embed(self.embedding(self.point_features(positions, features)).to(self.embedding.weight.dtype))
         orders = [SlotOrder(positions, mask)]
         if self.config.rotates:
             orders.append(SlotOrder(positions, mask, rotation))
@@ -139,13 +139,6 @@ class Transformer(PointModel):
             attended = torch.ones_like(own.mask[0]) if self.config.published else own.mask[0]
             sites.append(AttentionSite(f"layers.{i}.attn", layer.attn, own.inverse, attended, own.order[0]))
         return sites
-
-    def _point_features(self, positions, features):
-        dtype = self.embedding.weight.dtype
-        parts = [] if self.encoding is None else [self.encoding(positions.to(dtype))]
-        if features is not None:
-            parts.append(features.to(dtype))
-        return torch.cat(parts, dim=-1)
 
     def _checked_tree(self, tree, positions):
         config = self.config
