@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from attention_cases import DIM, HEADS, SIZES, N, cloud_with_padding, with_large_weights
 from torch.nn import functional as F
 
 from bsa_kernels import pool_mean
@@ -10,8 +11,6 @@ from bsaviz.attention import BallSparseAttention, ErwinNSAAttention, NativeSpars
 from bsaviz.attention.selection import nearest_blocks, random_blocks
 from bsaviz.attention.window import sliding_window
 
-N, DIM, HEADS = 64, 24, 3
-SIZES = dict(ball_size=16, block_size=4, group_size=4, top_k=2)
 MODULES = {
     "nsa": lambda: NativeSparseAttention(DIM, HEADS, 4, 3, window=9),
     "nsa, mlp, groups": lambda: NativeSparseAttention(DIM, HEADS, 4, 3, window=8, group_size=8, pooling="mlp"),
@@ -24,22 +23,11 @@ MODULES = {
 
 @pytest.fixture
 def cloud():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, N, DIM, generator=generator)
-    positions = torch.randn(2, N, 3, generator=generator)
-    mask = torch.rand(2, N, generator=generator) > 0.2
-    mask[1, 48:] = False
-    return x, positions, mask
+    return cloud_with_padding()
 
 
 def make(name):
-    torch.manual_seed(0)
-    module = MODULES[name]()
-    with torch.no_grad():  # the small published start would hide mistakes
-        for parameter in module.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(15)
-    return module
+    return with_large_weights(MODULES[name])
 
 
 def watched(module, *inputs):
