@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bsa_kernels import backends
+from bsa_kernels.tree_slots import first_places, left_slots
 
 
 class BallTreeOrder(NamedTuple):
@@ -166,17 +167,6 @@ def _widest(values, node):
     extent = edge("amax") - edge("amin")
     axis = torch.arange(len(values), device=values.device)[:, None]
     return torch.where(extent == extent.amax(0), axis, len(values)).amin(0)[node[0]]
-
-
-def left_slots(size, ball_size, block_size):
-    """Slots of the left child of a node of `size`: whole balls while there are several, then blocks, then slots."""
-    unit = torch.where(size > ball_size, ball_size, torch.where(size > block_size, block_size, 1))
-    return (size // unit + 1) // 2 * unit
-
-
-def first_places(slot, place0, points, slots):
-    """Place in the leaf order of the first point in or behind a slot of a sample."""
-    return place0 + points * slot // slots
 
 
 @functools.lru_cache(maxsize=4)  # a training step comes back with the sizes of the one before

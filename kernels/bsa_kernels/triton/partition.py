@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..tree import first_places, left_slots
+from ..tree_slots import first_places, left_slots
 
 MOST = 1024
 TILE = 1024
