@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from torch import nn
 
-from bsa_kernels import ball_sparse_attention, pool_mean
+from bsa_kernels import ball_sparse_attention, pool_mean, select_blocks
 from bsaviz._checks import BsavizError
 from bsaviz.attention.chosen import chosen_attention
 from bsaviz.attention.gating import StaticGate, TokenGate
@@ -12,11 +12,12 @@ from bsaviz.attention.heads import Heads
 from bsaviz.attention.pooling import BlockMLP
 from bsaviz.attention.position import BallPosition
 from bsaviz.attention.probe_point import ProbePoint
-from bsaviz.attention.selection import SELECTIONS, nearest_blocks, random_blocks
+from bsaviz.attention.selection import SELECTIONS, fill_from_own_ball, nearest_blocks, random_blocks
 from bsaviz.attention.slope import distance_slope
 
 COARSE = ("q_coarse", "k_coarse", "v_coarse")
-BRANCHES = ("ball", "compression", "selection", "indices", "ball_lse", "compression_lse", "selection_lse")
+ALL = ("ball", "compression", "selection")
+BRANCHES = (*ALL, "indices", "ball_lse", "compression_lse", "selection_lse")
 
 
 class BallSparseAttention(Heads):
@@ -48,8 +49,13 @@ class BallSparseAttention(Heads):
         False: every query chooses for itself.
     mask_own_ball : bool
         Selection leaves out the blocks of the group's own ball.
+    own_ball_leaks : bool
+        Where fewer than `top_k` other blocks are left, the rest is taken from the own ball, as in the published code;
+        else these slots stay empty (-1).
     gate : {"token", "static"}
-        Branch weights of every token, or two learnt numbers per head.
+        Branch weights of every token, or two learnt numbers per head (of all branches only).
+    branches : sequence of {"ball", "compression", "selection"}
+        Those that are on, one at least. The others are neither computed nor gated: an ablation.
     selection : {"scores", "random", "nearest"}
         How a group chooses: by its scores; at random, once for all (:func:`~bsaviz.attention.selection.random_blocks`);
         or the blocks nearest to it (:func:`~bsaviz.attention.selection.nearest_blocks`). The latter two learn nothing:
@@ -64,16 +70,19 @@ class BallSparseAttention(Heads):
         Kernels that run it; may be changed at any time.
     """
 
-    branches = ("ball", "compression", "selection")
+    branches = ALL
 
     def __init__(
         self, dim, num_heads, ball_size=256, block_size=8, group_size=8, top_k=4, *,
         pooling="mean", group_compression=False, coarse_scores=False, group_selection=True, mask_own_ball=True,
-        gate="token", selection="scores", seed=0, spatial_dims=3, train_slope=True, backend="auto",
+        own_ball_leaks=False, gate="token", branches=ALL, selection="scores", seed=0, spatial_dims=3, train_slope=True,
+        backend="auto",
     ):  # fmt: skip
         super().__init__(dim, num_heads)
         check_variant(pooling, gate, ball_size, block_size, group_size, top_k)
         check_selection(selection, seed, coarse_scores)
+        self.branches = checked_branches(branches, gate)
+        self.own_ball_leaks = own_ball_leaks
         self.options = dict(
             ball_size=ball_size, block_size=block_size, group_size=group_size, top_k=top_k,
             group_compression=group_compression, coarse_scores=coarse_scores,
@@ -83,7 +92,7 @@ class BallSparseAttention(Heads):
         self.choice, self.seed = selection, seed
         self.ball_position = BallPosition(dim, ball_size, spatial_dims)
         self.distance_slope = distance_slope(num_heads, train_slope)
-        self.gating = TokenGate(dim, num_heads) if gate == "token" else StaticGate(num_heads)
+        self.gating = TokenGate(dim, num_heads, len(self.branches)) if gate == "token" else StaticGate(num_heads)
         self.gate = ProbePoint()
         self.pooled = COARSE if group_compression or coarse_scores else COARSE[1:]
         self.pooling = self._perceptrons(dim // num_heads) if pooling == "mlp" else None
@@ -98,9 +107,9 @@ class BallSparseAttention(Heads):
         q, k, v = self.split(x)
         arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
         options = dict(**self.options, **self._coarse(q, k, v, mask), backend=self.backend)
-        if self.choice != "scores":
-            out, branches = chosen_attention(*arguments, self._chosen(q, positions, mask), **options)
-            return self._observed(out, branches)
+        if self.choice != "scores" or self.branches != ALL or self._may_leak(x.shape[1], mask):
+            indices = self._chosen(q, k, positions, mask, options) if "selection" in self.branches else None
+            return self._observed(*chosen_attention(*arguments, indices, **options, branches=self.branches))
         if not any(getattr(self, name).observed for name in BRANCHES):
             return self.merge(ball_sparse_attention(*arguments, **options))
         return self._observed(*ball_sparse_attention(*arguments, **options, return_aux=True))
@@ -117,17 +126,38 @@ class BallSparseAttention(Heads):
 
     def _observed(self, out, branches):
         for name in BRANCHES:
-            getattr(self, name)(getattr(branches, name))
+            if (found := getattr(branches, name)) is not None:
+                getattr(self, name)(found)
         return self.merge(out)
 
-    def _chosen(self, q, positions, mask):
-        """Blocks of every group, chosen without learning."""
+    def _may_leak(self, num_slots, mask):
+        """Whether a group may find fewer blocks than it wants, and the own ball is to fill in."""
+        elsewhere = (num_slots - self.options["ball_size"]) // self.options["block_size"]
+        short = mask is not None or self.options["top_k"] > elsewhere
+        return self.own_ball_leaks and self.options["mask_own_ball"] and short
+
+    def _chosen(self, q, k, positions, mask, options):
+        """Blocks of every group, where they are not chosen inside the operator."""
         names = ("ball_size", "block_size", "top_k", "mask_own_ball")
         sizes = {name: self.options[name] for name in names}
-        sizes["group_size"] = self.options["group_size"] if self.options["group_selection"] else 1
+        sizes["group_size"] = group = self.options["group_size"] if self.options["group_selection"] else 1
         if self.choice == "random":
-            return random_blocks(q, mask, seed=self.seed, **sizes)
-        return nearest_blocks(q, positions, mask, backend=self.backend, **sizes)
+            indices = random_blocks(q, mask, seed=self.seed, **sizes)
+        elif self.choice == "nearest":
+            indices = nearest_blocks(q, positions, mask, backend=self.backend, **sizes)
+        else:
+            block = self.options["block_size"]
+            query = options.get("q_coarse") if self.options["coarse_scores"] else None
+            query = pool_mean(q, mask, group) if query is None else query
+            key = options["k_coarse"] if "k_coarse" in options else pool_mean(k, mask, block)
+            run = dict(backend=self.backend, **sizes)
+            indices = select_blocks(query.detach(), key.detach(), _real(mask, block), **run)
+            if mask is not None:
+                indices = indices.masked_fill(~_real(mask, group)[:, None, :, None], -1)
+        if self.own_ball_leaks and self.options["mask_own_ball"]:
+            shape = dict(ball_size=sizes["ball_size"], block_size=sizes["block_size"], group_size=group)
+            indices = fill_from_own_ball(indices, **shape)
+        return indices
 
     def _check_blocks(self, num_slots):
         blocks, top_k = num_slots // self.options["block_size"], self.options["top_k"]
@@ -149,6 +179,21 @@ class BallSparseAttention(Heads):
         size = self.options["block_size"]
         observed = [name for name in self.pooled if getattr(self, name).observed]
         return {name: getattr(self, name)(pool_mean(heads[name], mask, size)) for name in observed}
+
+
+def _real(mask, size):
+    """(B, N / size): whether a run of slots holds a real point; None where all do."""
+    return None if mask is None else mask.unflatten(1, (-1, size)).any(-1)
+
+
+def checked_branches(branches, gate):
+    """The branches that are on, in their usual order."""
+    given = (branches,) if isinstance(branches, str) else tuple(branches)
+    if not given or set(given) - set(ALL) or len(set(given)) < len(given):
+        raise BsavizError(f"branches must be one or more of {', '.join(map(repr, ALL))}, each once, got {branches!r}")
+    if gate == "static" and len(given) < len(ALL):
+        raise BsavizError(f"gate='static' weighs all three branches, but branches={given}; use gate='token'")
+    return tuple(name for name in ALL if name in given)
 
 
 def check_selection(selection, seed, coarse_scores):

@@ -1,4 +1,4 @@
-"""How much of each branch a token takes: weights (B, H, N, 3) for (ball, compression, selection)."""
+"""How much of each branch a token takes: weights (B, H, N, 3) for (ball, compression, selection), or some of them."""
 
 import torch
 from torch import nn
@@ -9,13 +9,13 @@ from bsaviz.attention.linear import Linear
 class TokenGate(nn.Module):
     """Every token weighs every branch of every head: sigmoid(Linear(C -> 3H)) (BSA, arXiv 2506.12541, eq. 9)."""
 
-    def __init__(self, dim, num_heads):
+    def __init__(self, dim, num_heads, num_branches=3):
         super().__init__()
-        self.num_heads = num_heads
-        self.proj = Linear(dim, 3 * num_heads)
+        self.shape = (num_heads, num_branches)
+        self.proj = Linear(dim, num_branches * num_heads)
 
     def forward(self, x):
-        return self.proj(x).unflatten(-1, (self.num_heads, 3)).transpose(1, 2).contiguous().sigmoid()
+        return self.proj(x).unflatten(-1, self.shape).transpose(1, 2).contiguous().sigmoid()
 
 
 class StaticGate(nn.Module):

@@ -93,6 +93,22 @@ def nearest_blocks(
     return indices.expand(-1, q.shape[1], -1, -1)
 
 
+def fill_from_own_ball(indices, *, ball_size, block_size, group_size):
+    """Put blocks of the group's own ball, in order, into slots that are missing (-1).
+
+    The published code hides the own ball by lowering its scores and takes the `top_k` highest all the same: where fewer
+    blocks are admissible, the rest comes from the own ball, which of its blocks being left to ``torch.topk``.
+
+    Parameters
+    ----------
+    indices : Tensor (B, H, N / group_size, top_k) int64
+    ball_size, block_size, group_size : int
+    """
+    missing = indices < 0
+    first = torch.arange(indices.shape[2], device=indices.device) * group_size // ball_size * (ball_size // block_size)
+    return torch.where(missing, first[:, None] + missing.cumsum(-1) - 1, indices)
+
+
 def _uniform(groups, heads, draws, seed, device):
     """Numbers in [0, 1) for each draw, head and group, (draws, heads, groups) float64, by hashing their indices.
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, fields
 
 from bsaviz._checks import BsavizError
-from bsaviz.attention.bsa import check_selection, check_variant
+from bsaviz.attention.bsa import check_selection, check_variant, checked_branches
 from bsaviz.models.settings import check_choices, check_counts, check_points
 from bsaviz.trees import ORDERINGS
 
 ATTENTIONS = ("bsa", "full", "ball", "nsa")
+PUBLISHED_PARTS = ("trees", "slopes", "padding", "leak")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class TransformerConfig:
     group_compression, coarse_scores, group_selection, mask_own_ball : bool
     gate : {"token", "static"}
         See :class:`~bsaviz.attention.BallSparseAttention`.
+    branches : tuple of {"ball", "compression", "selection"}
+        Those of BSA that are on; without the others it is an ablation.
     selection : {"scores", "random", "nearest"}
         How BSA chooses blocks: learnt, or one of two baselines that learn nothing.
     selection_seed : int
@@ -51,9 +54,10 @@ class TransformerConfig:
     position_scaling : {"length", "none"}
         "length" centres each sample on its bounding box and makes its longest side 4, so that a model trained on one
         car opens on a cloud in any unit; "none" (published) takes positions as they are.
-    published : bool
-        Reproduce the published code: N padded to a power of two and the padding read like points, rotated trees split
-        only down to the ball, slopes not trained.
+    published : bool or tuple of {"trees", "slopes", "padding", "leak"}
+        Reproduce the published code, in all or in some of what differs: "trees", rotated ones are split only down to
+        the ball; "slopes" of the distance bias are not trained; "padding", N is padded to a power of two and the
+        padding read like points; "leak", blocks of the own ball are selected where there are too few others.
     """
 
     attention: str = "bsa"
@@ -70,6 +74,7 @@ class TransformerConfig:
     group_selection: bool = True
     mask_own_ball: bool = True
     gate: str = "token"
+    branches: tuple[str, ...] = ("ball", "compression", "selection")
     selection: str = "scores"
     selection_seed: int = 0
     window: int = 256
@@ -82,7 +87,7 @@ class TransformerConfig:
     rotation_angle: float | None = 45.0
     spatial_dims: int = 3
     position_scaling: str = "length"
-    published: bool = False
+    published: bool | tuple[str, ...] = False
 
     def __post_init__(self):
         check_choices(self, attention=ATTENTIONS, ordering=ORDERINGS)
@@ -90,6 +95,8 @@ class TransformerConfig:
         check_points(self)
         check_variant(self.pooling, self.gate, self.ball_size, self.block_size, self.group_size, self.top_k)
         check_selection(self.selection, self.selection_seed, self.coarse_scores)
+        object.__setattr__(self, "branches", checked_branches(self.branches, self.gate))
+        object.__setattr__(self, "published", _published(self.published))
         if self.dim % self.num_heads:
             raise BsavizError(f"dim must be a multiple of num_heads, got dim={self.dim} and num_heads={self.num_heads}")
         if self.coarse_scores and self.group_size != self.block_size:
@@ -100,6 +107,10 @@ class TransformerConfig:
         if not self.group_selection and (self.group_compression or self.coarse_scores):
             raise BsavizError("group_compression and coarse_scores need group_selection=True; turn them off or it on")
 
+    def as_published(self, part):
+        """Whether a part of ``PUBLISHED_PARTS`` behaves as in the published code."""
+        return self.published is True or (self.published is not False and part in self.published)
+
     @property
     def inputs(self):
         """Numbers that are known of a point before the embedding."""
@@ -109,6 +120,20 @@ class TransformerConfig:
     def rotates(self):
         """Whether odd layers read a rotated tree. To full attention the order of the points is all one."""
         return bool(self.rotation_angle) and self.attention != "full" and self.depth > 1
+
+
+def _published(given):
+    """True, False, or a tuple of parts."""
+    if isinstance(given, bool):
+        return given
+    parts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    unknown = [part for part in parts if part not in PUBLISHED_PARTS]
+    if unknown:
+        raise BsavizError(
+            f"published must be True, False or some of {', '.join(map(repr, PUBLISHED_PARTS))}, got {given!r}"
+        )
+    kept = tuple(part for part in PUBLISHED_PARTS if part in parts)
+    return False if not kept else True if kept == PUBLISHED_PARTS else kept
 
 
 def check_settings(config, settings):

@@ -52,11 +52,13 @@ def attention(config, layer=0):
             config.dim, config.num_heads, config.block_size, config.top_k, config.window,
             group_size=config.group_size if config.group_selection else 1, pooling=config.pooling,
         )  # fmt: skip
-    shared = dict(spatial_dims=config.spatial_dims, train_slope=not config.published)
+    shared = dict(spatial_dims=config.spatial_dims, train_slope=not config.as_published("slopes"))
     if config.attention == "ball":
         return BallAttention(config.dim, config.num_heads, config.ball_size, **shared)
-    variant = ("pooling", "group_compression", "coarse_scores", "group_selection", "mask_own_ball", "gate", "selection")
+    variant = ("pooling", "group_compression", "coarse_scores", "group_selection", "mask_own_ball", "gate", "branches",
+               "selection")  # fmt: skip
     return BallSparseAttention(
         config.dim, config.num_heads, config.ball_size, config.block_size, config.group_size, config.top_k,
         **{name: getattr(config, name) for name in variant}, **shared, seed=config.selection_seed + layer,
+        own_ball_leaks=config.as_published("leak"),
     )  # fmt: skip

@@ -73,7 +73,7 @@ class Transformer(PointModel):
         return {
             "positions": tree.positions,
             "features": None if features is None else tree.gather(features),
-            "mask": None if self.config.published or tree.mask.numel() == tree.num_points else tree.mask,
+            "mask": None if self.config.as_published("padding") or tree.mask.numel() == tree.num_points else tree.mask,
             "rotation": tree.rotation,
         }
 
@@ -116,7 +116,7 @@ class Transformer(PointModel):
         (2, E) are read by ``ordering="graph"``; by default it takes each point's nearest.
         """
         config = self.config
-        if config.attention == "full" and not config.published:
+        if config.attention == "full" and not config.as_published("padding"):
             return BallTree.build(positions, batch, ball_size=1, block_size=1)
         return order_points(
             positions,
@@ -125,8 +125,8 @@ class Transformer(PointModel):
             ball_size=config.ball_size,
             block_size=config.block_size,
             rotation_angle=config.rotation_angle if config.rotates else None,
-            padding="power_of_two" if config.published else "multiple",
-            rotate_to="ball" if config.published else "block",
+            padding="power_of_two" if config.as_published("padding") else "multiple",
+            rotate_to="ball" if config.as_published("trees") else "block",
             edges=edges if config.ordering == "graph" else None,
         )
 
@@ -136,7 +136,7 @@ class Transformer(PointModel):
         sites = []
         for i, layer in enumerate(self.layers):
             own = tree.rotated if self.config.rotates and i % 2 else tree
-            attended = torch.ones_like(own.mask[0]) if self.config.published else own.mask[0]
+            attended = torch.ones_like(own.mask[0]) if self.config.as_published("padding") else own.mask[0]
             sites.append(AttentionSite(f"layers.{i}.attn", layer.attn, own.inverse, attended, own.order[0]))
         return sites
 
