@@ -15,7 +15,7 @@ _PUBLIC = {
     "load_generated": "bsaviz.datasets.generated",
     "generated_cars": "bsaviz.datasets.generated",
     "generate_car": "bsaviz.datasets.generated",
-    "training_cars": "bsaviz.datasets.sets",
+    "training_cars": "bsaviz.datasets.named",
     "with_flow": "bsaviz.datasets.flows",
     "tandem": "bsaviz.datasets.flows",
     "with_potential": "bsaviz.datasets.regimes",

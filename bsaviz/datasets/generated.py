@@ -8,10 +8,13 @@ The packaged file is written by ``python -m bsaviz.datasets.generated --count 64
 
 import argparse
 import zlib
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from zipfile import BadZipFile
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from bsaviz._checks import BsavizError
 from bsaviz._files import cache_dir, packaged, whole_file
@@ -69,12 +72,10 @@ def load_generated(index):
     Car
         Equal to ``generate_car(index)``.
     """
-    draw_shape(index)  # complains about anything but a seed
-    cars = _packaged_halves()
-    return _whole_car(index, NUM_POINTS, *(cars[index] if index in cars else _cached_half(index)))
+    return generated_cars([index], progress=False)[0]
 
 
-def generated_cars(indices=None):
+def generated_cars(indices=None, *, workers=1, progress=True):
     """Several generated cars.
 
     Parameters
@@ -82,12 +83,37 @@ def generated_cars(indices=None):
     indices : iterable of int, optional
         Default: all that are packaged. ``TRAIN_INDICES`` and ``TEST_INDICES`` are the split that packaged models were
         trained and tested with: the first 48, the last 16.
+    workers : int
+        Processes that make those that are neither packaged nor in the cache.
+    progress : bool
+        Show a bar with the time left while they do.
 
     Returns
     -------
     list of Car
     """
-    return [load_generated(index) for index in (sorted(_packaged_halves()) if indices is None else indices)]
+    halves = dict(_packaged_halves())
+    indices = sorted(halves) if indices is None else list(indices)
+    for index in indices:
+        draw_shape(index)  # complains about anything but a seed
+    if missing := sorted(set(indices) - set(halves)):
+        halves |= _cached_halves(missing)
+    if missing := sorted(set(indices) - set(halves)):
+        with tqdm(total=len(missing), desc="making cars", unit="car", disable=not progress) as bar:
+            for index, half in _generated(missing, workers):
+                _write(cache_dir() / "generated" / f"v{_VERSION}-{index}.npz", {index: half})
+                halves[index] = half
+                bar.update()
+    return [_whole_car(index, NUM_POINTS, *halves[index]) for index in indices]
+
+
+def _generated(seeds, workers):
+    """(seed, half) of each, by several processes where more than one is asked for."""
+    if workers == 1 or len(seeds) == 1:
+        yield from ((seed, _generate_half(seed, NUM_POINTS)) for seed in seeds)
+        return
+    with ProcessPoolExecutor(min(workers, len(seeds))) as pool:
+        yield from zip(seeds, pool.map(_generate_half, seeds, [NUM_POINTS] * len(seeds)))
 
 
 def _generate_half(seed, num_points):
@@ -129,11 +155,26 @@ def _whole_car(seed, num_points, lattice, faces, pressure, rim):
     )  # fmt: skip
 
 
-def _cached_half(index):
-    path = cache_dir() / "generated" / f"v{_VERSION}-{index}.npz"
-    if not path.is_file():
-        write_cars(path, [index])
-    return _read(path)[index]
+def _cached_halves(seeds):
+    """Those of the cache: files of one car, or of many as :func:`write_cars` makes them."""
+    wanted, found = set(seeds), {}
+    folder = cache_dir() / "generated"
+    single = [path for seed in seeds if (path := folder / f"v{_VERSION}-{seed}.npz").is_file()]
+    for path in single:
+        found |= _read(path)
+    for path in sorted(folder.glob(f"v{_VERSION}-*.npz")):
+        if wanted <= set(found):
+            break
+        if not path.stem.removeprefix(f"v{_VERSION}-").isdigit() and wanted & _seeds(path):
+            found |= _read(path)
+    return {seed: half for seed, half in found.items() if seed in wanted}
+
+
+def _seeds(path):
+    """Seeds of the cars in a file, without reading the rest of it; none of a file that cannot be read."""
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as file:
+        return set(file["seeds"].tolist())
+    return set()
 
 
 @lru_cache(maxsize=1)
@@ -161,16 +202,19 @@ def _read(path):
     return dict(zip(arrays["seeds"].tolist(), halves))
 
 
-def write_cars(path, seeds, progress=False):
+def write_cars(path, seeds, *, workers=1, progress=False):
     """Generate the cars of these seeds at 3586 points into one compact file, written whole.
 
-    Only half of each body is stored: points as multiples of 0.1 mm (int16), faces (uint16), pressures (float32).
+    Only half of each body is stored: points as multiples of 0.1 mm (int16), faces (uint16), pressures (float32). In the
+    folder ``generated`` of the cache and named ``v1-NAME.npz``, it is found by :func:`generated_cars`.
     """
-    if progress:
-        from tqdm import tqdm
+    seeds = list(seeds)
+    made = tqdm(_generated(seeds, workers), total=len(seeds), desc="cars", unit="car", disable=not progress)
+    _write(path, dict(made))
 
-        seeds = tqdm(list(seeds), desc="cars", unit="car")
-    seeds, halves = zip(*[(seed, _generate_half(seed, NUM_POINTS)) for seed in seeds])
+
+def _write(path, halves):
+    seeds, halves = zip(*halves.items())
     points, faces, pressure, rims = zip(*halves)
     with whole_file(path) as temporary:
         np.savez_compressed(
@@ -184,11 +228,12 @@ def main(arguments=None):
     """Command line: write the packaged file anew from its seeds."""
     parser = argparse.ArgumentParser(prog="python -m bsaviz.datasets.generated", description=main.__doc__)
     parser.add_argument("--count", type=int, default=64, help="how many cars: seeds 0 to COUNT - 1 (default 64)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make them (default 1)")
     parser.add_argument("--out", default=str(packaged("cars.npz")), help="file to write (default: the packaged one)")
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error(f"--count must be at least 1, got {options.count}")
-    write_cars(options.out, range(options.count), progress=True)
+    if min(options.count, options.workers) < 1:
+        parser.error(f"--count and --workers must be at least 1, got {options.count} and {options.workers}")
+    write_cars(options.out, range(options.count), workers=options.workers, progress=True)
     print(f"wrote {options.count} cars to {options.out}")
 
 

@@ -26,7 +26,7 @@ def measured(name):
     BsavizError
         For a name that there is none of; lists those there are.
     """
-    files = {path.stem: path for path in _folder().glob("*.json")}
+    files = {path.stem: path for path in measurements_folder().glob("*.json")}
     if name not in files:
         raise BsavizError(f"no measurement {name!r} is kept; there are {', '.join(sorted(files)) or 'none'}")
     content = json.loads(files[name].read_text("utf-8"))
@@ -36,7 +36,7 @@ def measured(name):
     return table
 
 
-def _folder():
+def measurements_folder():
     """The measurements inside an installed wheel, or those of the checkout."""
     here = Path(__file__).resolve().parents[1]
     installed = here / "_measurements"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bsaviz._checks import BsavizError, require
+from bsaviz.datasets.named import fields_of
 from bsaviz.models import configure
 from bsaviz.training import TrainConfig
 
@@ -22,14 +23,18 @@ class SweepPlan:
     Attributes
     ----------
     parameters : dict of str to list, or to dict(low=, high=, log=False, step=None)
-        Names are ``"model"``, settings of the model (``ball_size``, ``block_size``, ``depth``, ...) or of the training
-        (``learning_rate``, ...). Ranges need another sampler than the grid.
+        Names are ``"model"``, ``"preset"``, ``"cars"``, settings of the model (``ball_size``, ``block_size``,
+        ``depth``, ...) or of the training (``learning_rate``, ...). Ranges need another sampler than the grid.
+    variants : dict of str to dict
+        Named settings, each with values of names as above: one more parameter, ``"variant"``, whose values are the
+        names. It is for what makes no grid, as models of different families.
     model, preset : str
         Of :func:`bsaviz.models.build`, for every trial unless a parameter says otherwise.
     settings, training : dict
         Fixed settings of the model, and of :class:`bsaviz.training.TrainConfig`.
     cars : str
-        Set of cars, see :func:`bsaviz.datasets.training_cars`.
+        Set of cars, see :func:`bsaviz.datasets.training_cars`. What is learnt from what follows from it, unless
+        `training` says otherwise.
     seeds : tuple of int
         Each setting is trained once for each.
     sampler : {"grid", "random", "tpe", "nsga2"}
@@ -43,6 +48,11 @@ class SweepPlan:
         Leave settings that cannot be built out of the grid, instead of refusing the plan.
     keep_models : bool
         Keep the weights of every trial, so that its fields and gates can be looked at.
+    looks : int
+        Test cars on which the gates and the receptive fields of every trial are measured, see
+        :func:`bsaviz.study.looks.look`.
+    timing : bool
+        Time a forward and a training step of every trial; False where several share a device.
 
     Raises
     ------
@@ -50,7 +60,8 @@ class SweepPlan:
         For an unknown name or value, and for settings that cannot be built: before anything is trained.
     """
 
-    parameters: dict
+    parameters: dict = field(default_factory=dict)
+    variants: dict = field(default_factory=dict)
     model: str = "bsa"
     preset: str = "small"
     settings: dict = field(default_factory=dict)
@@ -62,6 +73,8 @@ class SweepPlan:
     objectives: tuple = ("relative_l2", "gflops")
     skip_impossible: bool = False
     keep_models: bool = True
+    looks: int = 0
+    timing: bool = True
 
     def __post_init__(self):
         for name in ("seeds", "objectives"):
@@ -69,8 +82,13 @@ class SweepPlan:
             if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") or not list(value):
                 raise BsavizError(f"{name} must be a list of at least one entry, got {value!r}")
             object.__setattr__(self, name, tuple(value))
-        if not isinstance(self.parameters, dict) or not self.parameters:
+        self._check_variants()
+        if not isinstance(self.parameters, dict) or not (self.parameters or self.variants):
             raise BsavizError("parameters must name one parameter or more with values, as in {ball_size: [64, 128]}")
+        if self.variants:
+            object.__setattr__(self, "parameters", {"variant": list(self.variants), **self.parameters})
+        if isinstance(self.looks, bool) or not isinstance(self.looks, int) or self.looks < 0:
+            raise BsavizError(f"looks must be a whole number of test cars of at least 0, got {self.looks!r}")
         _among("sampler", [self.sampler], SAMPLERS)
         _among("objective", self.objectives, OBJECTIVES)
         _among("training setting", self.training, sorted(_TRAINING))
@@ -102,7 +120,7 @@ class SweepPlan:
     @classmethod
     def from_dict(cls, entries, source="the plan"):
         """A plan from its entries."""
-        if not isinstance(entries, dict) or "parameters" not in entries:
+        if not isinstance(entries, dict) or not {"parameters", "variants"} & set(entries):
             raise BsavizError(f"{source} must have an entry 'parameters' with the values of each, as in "
                               "parameters: {ball_size: [64, 128]}")  # fmt: skip
         _among(f"entry of {source}", entries, [f.name for f in fields(cls)])
@@ -110,7 +128,9 @@ class SweepPlan:
 
     def to_json(self):
         """The plan as one line of text: equal plans give equal text."""
-        return json.dumps(asdict(self), sort_keys=True)
+        entries = asdict(self)
+        entries["parameters"] = {name: given for name, given in self.parameters.items() if name != "variant"}
+        return json.dumps(entries, sort_keys=True)
 
     def combinations(self):
         """The settings of the grid (without the seeds), or None for the other samplers.
@@ -141,19 +161,31 @@ class SweepPlan:
         return possible if self.sampler == "grid" else None
 
     def arguments(self, chosen, seed=0, device=None):
-        """What one trial is made of: (name, preset, settings, TrainConfig).
+        """What one trial is made of: (cars, name, preset, settings, TrainConfig).
 
         Raises
         ------
         BsavizError
             When the model or the training does not take these settings.
         """
-        chosen = dict(chosen)
-        name = chosen.pop("model", self.model)
-        training = {**self.training, **{k: chosen.pop(k) for k in list(chosen) if k in _TRAINING}}
+        chosen = {**self.variants.get(chosen.get("variant"), {}), **chosen}
+        chosen.pop("variant", None)
+        name, preset, cars = (chosen.pop(key, getattr(self, key)) for key in ("model", "preset", "cars"))
+        target, features = fields_of(cars)
+        training = {"target": target, "features": features, **self.training}
+        training |= {key: chosen.pop(key) for key in list(chosen) if key in _TRAINING}
         settings = {**self.settings, **chosen}
-        configure(name, self.preset, **settings)
-        return name, self.preset, settings, TrainConfig(**training, seed=seed, device=device)
+        configure(name, preset, **settings)
+        return cars, name, preset, settings, TrainConfig(**training, seed=seed, device=device)
+
+    def _check_variants(self):
+        if not isinstance(self.variants, dict) or any(not isinstance(entry, dict) for entry in self.variants.values()):
+            raise BsavizError(
+                "variants must give each name its settings, as in {ball only: {model: ball}, wide: {dim: 128}}, got "
+                f"{self.variants!r}"
+            )
+        if self.variants and self.sampler != "grid":
+            raise BsavizError("variants are tried one by one: leave the sampler 'grid'")
 
     def _check_values(self, name, values):
         if name == "seed":

@@ -60,7 +60,7 @@ class Sweep:
         self.trials.mkdir(parents=True, exist_ok=True)
         self.plan, self.study = _open_study(plan, self.folder)
 
-    def run(self, workers=1, *, device=None, progress=True, should_stop=None):
+    def run(self, workers=1, *, device=None, progress=True, should_stop=None, seconds=None):
         """Train what is left; returns the whole study as :meth:`open` does.
 
         Trials that failed or lost their worker are tried again, at most three times in all; what then fails stays
@@ -76,16 +76,19 @@ class Sweep:
             Show a bar over the trials, with the time left.
         should_stop : callable, optional
             A true answer ends the run.
+        seconds : float, optional
+            Begin no trial after so long; those under way are finished.
         """
+        until = float("inf") if seconds is None else time.time() + seconds
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise BsavizError(f"workers must be a whole number of at least 1, got {workers!r}")
         _recover(self)
         with Interrupt() as interrupt, tqdm(total=len(self.waiting()), desc="trials", disable=not progress) as bar:
             stops = lambda: interrupt.came or (should_stop is not None and should_stop())
             if workers == 1:
-                _work(self, device, stops, bar.update)
+                _work(self, device, stops, until, bar.update)
             else:
-                _share(self, workers, device, stops, bar)
+                _share(self, workers, device, stops, until, bar)
         return self.open()
 
     def open(self):
@@ -154,7 +157,8 @@ def _planned(plan):
     """What each queued trial fixes: everything on a grid, only the seed elsewhere."""
     combinations = plan.combinations()
     settings = [{}] * plan.trials if combinations is None else combinations
-    return [{**chosen, "seed": seed} for chosen in settings for seed in plan.seeds]
+    # Every setting once before any comes again: a study that is cut short has fewer seeds, not fewer settings.
+    return [{**chosen, "seed": seed} for seed in plan.seeds for chosen in settings]
 
 
 def _sampler(plan):
@@ -180,10 +184,10 @@ def _value(trial, name, values):
     return suggest(name, values["low"], values["high"], **extra)
 
 
-def _work(sweep, device, stops, done=lambda: None):
+def _work(sweep, device, stops, until=float("inf"), done=lambda: None):
     """Take one waiting trial after the other until none is left."""
     pruned = require("optuna", "study").trial.TrialState.PRUNED
-    while sweep.waiting() and not stops():
+    while sweep.waiting() and not stops() and time.time() < until:
         trial = sweep.study.ask()
         if "attempt" not in trial.user_attrs:  # another worker took the last one between the two lines above
             sweep.study.tell(trial, state=pruned)
@@ -209,11 +213,11 @@ def _attempt(sweep, trial, device, stops):
     sweep.study.tell(trial, [float(ds[name]) for name in sweep.plan.objectives])
 
 
-def _share(sweep, workers, device, stops, bar):
+def _share(sweep, workers, device, stops, until, bar):
     """Let processes work, and watch the journal."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    team = [context.Process(target=_worker, args=(str(sweep.folder), device, stop)) for _ in range(workers)]
+    team = [context.Process(target=_worker, args=(str(sweep.folder), device, stop, until)) for _ in range(workers)]
     for process in team:
         process.start()
     total = bar.total
@@ -230,10 +234,10 @@ def _share(sweep, workers, device, stops, bar):
                       f"queued again by the next run", stacklevel=3)  # fmt: skip
 
 
-def _worker(folder, device, stop):
+def _worker(folder, device, stop, until):
     sweep = Sweep(folder=folder)
     with Interrupt() as interrupt:  # Ctrl-C reaches the whole group of processes: the parent tells when to stop
-        _work(sweep, device, lambda: stop.is_set() or interrupt.came)
+        _work(sweep, device, lambda: stop.is_set() or interrupt.came, until)
 
 
 def _recover(sweep):

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bsaviz._checks import BsavizError
 
-SCALARS = ("relative_l2", "mse", "mae_area", "gflops", "forward_ms", "training_ms", "parameters")
+SCALARS = ("relative_l2", "mse", "mae_area", "mse_x100", "gflops", "forward_ms", "training_ms", "parameters")
 
 
 def open_sweep(folder):
@@ -21,10 +21,10 @@ def open_sweep(folder):
     Returns
     -------
     xarray.Dataset
-        Errors (``relative_l2``, ``mse``, ``mae_area``: means over the test cars), costs (``gflops``, ``forward_ms``,
-        ``training_ms``, ``parameters``) and ``trial`` (the number, by which the files in ``trials/`` go). Where the
-        trials fill a grid, its dims are the parameters and ``seed`` (NaN where a trial is missing); elsewhere the one
-        dim is ``trial``, with the parameters as coordinates.
+        Errors (``relative_l2``, ``mse``, ``mae_area``, ``mse_x100``: means over the test cars), costs (``gflops``,
+        ``parameters`` and, where they were timed, ``forward_ms``, ``training_ms``) and ``trial`` (the number, by which
+        the files in ``trials/`` go). Where the trials fill a grid, its dims are the parameters and ``seed`` (NaN where
+        a trial is missing); elsewhere the one dim is ``trial``, with the parameters as coordinates.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def open_sweep(folder):
 
 def _row(path):
     with xr.open_dataset(path, engine="h5netcdf") as file:
-        ds = file[list(SCALARS)].load()
+        ds = file[[name for name in SCALARS if name in file]].load()
     ds["seed"] = ds.attrs.pop("seed")
     return json.loads(ds.attrs.pop("chosen")), ds
 

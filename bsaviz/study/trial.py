@@ -1,6 +1,7 @@
 """One trial of a sweep: build, train, measure, and the netCDF that keeps it."""
 
 import json
+from functools import lru_cache
 
 import torch
 import xarray as xr
@@ -8,10 +9,15 @@ import xarray as xr
 from bsaviz._files import whole_file
 from bsaviz.datasets import training_cars
 from bsaviz.models import build
-from bsaviz.study.cost import cost
+from bsaviz.study.cost import cost, count_gflops
+from bsaviz.study.looks import look
 from bsaviz.training import model_sizes, save_model, train
 
+ERRORS = ("mse", "relative_l2", "mae_area", "mse_x100")
 COSTS = ("gflops", "forward_ms", "training_ms", "parameters")
+HISTORY = 100  # points of the loss curve that are kept
+
+_cars = lru_cache(maxsize=4)(training_cars)  # a worker trains many models on the same cars
 
 
 def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=None):
@@ -35,24 +41,18 @@ def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=No
     xarray.Dataset or None
         None where it was stopped: nothing is written then.
     """
-    name, preset, settings, config = plan.arguments(chosen, seed, device)
-    train_cars, test_cars = training_cars(plan.cars)
+    cars, name, preset, settings, config = plan.arguments(chosen, seed, device)
+    train_cars, test_cars = _cars(cars)
     torch.manual_seed(seed)
     model = build(name, preset, **{**model_sizes(train_cars[0], config), **settings})
     result = train(model, train_cars, test_cars, config, progress=False, should_stop=should_stop)
     if result.stopped:
         return None
-    measured = cost(model, len(test_cars[0].positions), device=config.device, memory=False)
-    metrics = result.metrics.drop_vars([f"mean_{kind}" for kind in ("mse", "relative_l2", "mae_area")])
-    ds = xr.Dataset(
-        {
-            **{kind: result.metrics[f"mean_{kind}"] for kind in ("mse", "relative_l2", "mae_area")},
-            **{kind: measured[kind].drop_vars(("num_points", "batch")) for kind in COSTS},
-            **{f"sample_{kind}": metrics[kind] for kind in ("mse", "relative_l2", "mae_area")},
-            "loss": result.history["loss"],
-        },
-        attrs=metrics.attrs | {"trial": number, "chosen": json.dumps(chosen), "seed": seed, "cars": plan.cars},
-    )
+    ds = _measured(model, result).merge(_costs(model, len(test_cars[0].positions), config.device, plan.timing))
+    if plan.looks:
+        ds = ds.merge(look(model, test_cars[: plan.looks], config.features))
+    said = {"trial": number, "chosen": json.dumps(chosen), "seed": seed, "cars": cars, "model": name}
+    ds = ds.assign_attrs(result.metrics.attrs | said | {"training": result.history.attrs["training"]})
     stem = folder / f"{number:05d}"
     if plan.keep_models:
         save_model(model, stem, {"sweep": json.loads(plan.to_json()), "chosen": chosen, "seed": seed})
@@ -60,3 +60,32 @@ def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=No
     with whole_file(stem.with_suffix(".nc")) as temporary:
         temporary.write_bytes(content)
     return ds
+
+
+def _measured(model, result):
+    """Errors of the test cars, their means, and the loss of the steps in a hundred means."""
+    metrics = result.metrics
+    trained = json.loads(result.history.attrs["training"])
+    columns = len(model.output_std) // (2 if trained["loss"] == "nll" else 1)  # the others are widths
+    scaled = metrics["mse"] * 100 / float(model.output_std[:columns].square().mean())
+    attrs = {"long_name": "100 times the mean squared error of the normalised target", "units": "1"}
+    metrics = metrics.assign(mse_x100=scaled.assign_attrs(attrs), mean_mse_x100=scaled.mean().assign_attrs(attrs))
+    width = max(1, result.history.sizes["step"] // HISTORY)
+    loss = result.history["loss"].coarsen(step=width, boundary="trim").mean(keep_attrs=True)
+    loss["step"] = result.history["step"].coarsen(step=width, boundary="trim").max()
+    kinds = {kind: metrics[f"mean_{kind}"] for kind in ERRORS}
+    seconds = result.history["elapsed"][-1].drop_vars("step").assign_attrs(long_name="time trained", units="s")
+    return xr.Dataset({**kinds, **{f"sample_{kind}": metrics[kind] for kind in ERRORS}, "loss": loss,
+                       "seconds": seconds})  # fmt: skip
+
+
+def _costs(model, num_points, device, timing):
+    if timing:
+        return cost(model, num_points, device=device, memory=False)[list(COSTS)].drop_vars(("num_points", "batch"))
+    described = lambda value, long_name, units: ((), value, {"long_name": long_name, "units": units})
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    operations = count_gflops(model, num_points)
+    return xr.Dataset({
+        "gflops": described(operations, "operations of a forward, counted", "GFLOP"),
+        "parameters": described(trained, "trained numbers", "1"),
+    })  # fmt: skip

@@ -1,5 +1,7 @@
 """Plans of sweeps: read, checked before anything is trained."""
 
+import json
+
 import pytest
 
 from bsaviz._checks import BsavizError
@@ -11,8 +13,9 @@ GRID = dict(block_size=[4, 8], top_k=[2, 4])
 def test_grid_is_every_combination():
     plan = SweepPlan(GRID, preset="tiny", seeds=[0, 1])
     assert len(plan.combinations()) == 4
-    name, preset, settings, training = plan.arguments({"block_size": 4, "top_k": 2, "learning_rate": 0.01}, seed=7)
-    assert (name, preset, settings) == ("bsa", "tiny", {"block_size": 4, "top_k": 2})
+    chosen = {"block_size": 4, "top_k": 2, "learning_rate": 0.01}
+    cars, name, preset, settings, training = plan.arguments(chosen, seed=7)
+    assert (cars, name, preset, settings) == ("generated", "bsa", "tiny", {"block_size": 4, "top_k": 2})
     assert (training.learning_rate, training.seed) == (0.01, 7)
 
 
@@ -21,6 +24,19 @@ def test_reads_yaml(tmp_path):
     path.write_text("preset: tiny\nparameters:\n  model: [bsa, full]\n  depth: [2]\nseeds: [3]\n")
     plan = SweepPlan.from_file(path)
     assert plan.combinations() == [{"model": "bsa", "depth": 2}, {"model": "full", "depth": 2}]
+
+
+def test_variants_are_named_settings_of_everything():
+    variants = {"wide": dict(dim=48, num_heads=3), "other": dict(model="ball", cars="laplace", steps=7, preset="small")}
+    plan = SweepPlan(dict(top_k=[2]), variants=variants, model="bsa", preset="tiny")
+    assert plan.combinations() == [{"variant": name, "top_k": 2} for name in variants]
+    wide, other = (plan.arguments(chosen) for chosen in plan.combinations())
+    assert wide[:4] == ("generated", "bsa", "tiny", {"dim": 48, "num_heads": 3, "top_k": 2})
+    assert other[:3] == ("laplace", "ball", "small")
+    assert (other[4].steps, other[4].target, other[4].features) == (7, "potential", ("charge",))
+    again = SweepPlan.from_dict(json.loads(plan.to_json()))
+    assert again.to_json() == plan.to_json()
+    assert again.arguments({"variant": "other"})[:4] == plan.arguments({"variant": "other"})[:4]
 
 
 def test_impossible_settings_are_all_named_before_the_first_training():
@@ -37,6 +53,10 @@ def test_impossible_settings_are_all_named_before_the_first_training():
         (dict(parameters={"ball_sise": [64]}), "ball_sise"),
         (dict(parameters={"ball_size": 64}), "ball_size: expected a list of values, got 64"),
         (dict(parameters={"seed": [0]}), "list the seeds under 'seeds'"),
+        (dict(variants={"a": 3}), "variants must give each name its settings"),
+        (dict(variants={"a": {}}, sampler="tpe", trials=2), "variants are tried one by one"),
+        (dict(variants={"a": {"ball_sise": 3}}), "ball_sise"),
+        (dict(parameters=GRID, looks=-1), "looks must be a whole number of test cars of at least 0, got -1"),
         (dict(parameters=GRID, sampler="grit"), "unknown sampler 'grit'; there are grid, random, tpe, nsga2"),
         (dict(parameters=GRID, objectives=["speed"]), "unknown objective 'speed'"),
         (dict(parameters=GRID, training={"step": 3}), "unknown training setting 'step'"),

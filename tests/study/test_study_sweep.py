@@ -77,6 +77,14 @@ def test_stop_leaves_the_rest_for_the_next_run(tmp_path, pretended):
     assert Sweep(folder=tmp_path).run(progress=False).relative_l2.notnull().all()
 
 
+def test_every_setting_comes_once_before_any_comes_again_and_none_after_the_time(tmp_path, pretended):
+    study = Sweep(PLAN, tmp_path / "late")
+    with pytest.raises(BsavizError, match="holds no finished trial"):
+        study.run(progress=False, seconds=0)
+    assert study.states()["waiting"] == 8
+    assert [trial.user_attrs["fixed"]["seed"] for trial in study.study.get_trials()] == [0] * 4 + [1] * 4
+
+
 def test_two_writers_take_every_trial_once(tmp_path, pretended):
     Sweep(PLAN, tmp_path)
     threads = [threading.Thread(target=lambda: Sweep(folder=tmp_path).run(progress=False)) for _ in range(2)]

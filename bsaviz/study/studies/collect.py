@@ -1,0 +1,173 @@
+"""From the trials of a sweep to one small file a study."""
+
+import json
+import platform
+import re
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from bsaviz import __version__
+from bsaviz._files import whole_file
+from bsaviz.datasets.named import knob_of
+from bsaviz.study.cost import DESCRIPTIONS
+from bsaviz.study.studies.plans import SEEDS, STUDIES, TRAINING, config_of, settings_of, shared_names
+from bsaviz.study.studies.stored import FORMAT_VERSION
+from bsaviz.training import load_model, save_model
+
+SETTINGS = ("ball_size", "block_size", "group_size", "top_k", "depth", "dim", "num_heads")
+KNOBS = ("screening_length", "wavelength", "spread")
+PER_VARIANT = ("gflops", "parameters", "forward_ms", "training_ms", "forward_mib", "training_mib")
+POINTS = {"beacons": 1024}  # of a cloud; all others are cars
+KEPT = ("table3",)  # studies of whose variants one model each is kept
+
+
+def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", costs=None):
+    """Write ``<study>.nc`` of every study that has finished trials.
+
+    Parameters
+    ----------
+    folder : path
+        Of the sweep.
+    out : path
+    names : sequence of str, optional
+        Studies; default all.
+    scale, seeds
+        As the sweep was planned with.
+    command : str
+        What was run, to be kept with the results.
+    costs : dict of str to dict, optional
+        Times and memory by the trial's variant, of :func:`bsaviz.study.studies.costs.measure_costs`.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+    """
+    trials, shared = _trials(Path(folder)), shared_names(scale)
+    found = {}
+    for name in names or STUDIES:
+        rows = {variant: [trials.get((shared[name, variant], seed)) for seed in seeds]
+                for variant in STUDIES[name].variants}  # fmt: skip
+        if not any(row is not None for each in rows.values() for row in each):
+            continue
+        ds = _study(name, rows, scale, seeds, costs or {}, command)
+        kept = [_keep(name, variant, rows[variant], folder, out) for variant in ds["variant"].values]
+        ds["checkpoint"] = "variant", kept, {"long_name": "stem of the kept weights of the first seed"}
+        content = ds.to_netcdf(engine="h5netcdf", encoding=_small(ds))
+        with whole_file(Path(out) / f"{name}.nc") as temporary:
+            temporary.write_bytes(content)
+        found[name] = ds
+    return found
+
+
+def _trials(folder):
+    """{(variant, seed): Dataset} of the finished trials; the newest of each."""
+    found = {}
+    for path in sorted((folder / "trials").glob("[0-9]*.nc")):
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            ds = file.load()
+        found[json.loads(ds.attrs["chosen"])["variant"], int(ds.attrs["seed"])] = ds
+    return found
+
+
+def _keep(name, variant, trials, folder, out):
+    """Copy the weights of a variant's first seed, in half precision; the stem of the copy, or an empty text."""
+    stem = None if trials[0] is None else Path(folder) / "trials" / f"{int(trials[0].attrs['trial']):05d}"
+    if name not in KEPT or stem is None or not stem.with_suffix(".safetensors").is_file():
+        return ""
+    copy = f"models/{name}-{re.sub('[^a-z0-9]+', '-', variant.lower())}"
+    save_model(load_model(stem, device="cpu").half(), Path(out) / copy, {"study": name, "variant": variant})
+    return copy
+
+
+def _study(name, rows, scale, seeds, costs, command):
+    study, shared = STUDIES[name], shared_names(scale)
+    variants = list(rows)
+    parts, first = [], None
+    for variant in variants:
+        kept = [(seed, ds) for seed, ds in zip(seeds, rows[variant]) if ds is not None]
+        if not kept:
+            continue
+        first = first if first is not None else kept[0][1]
+        over_seeds = xr.concat([ds for _, ds in kept], "seed", join="outer", combine_attrs="drop_conflicts")
+        parts.append(over_seeds.assign_coords(seed=[seed for seed, _ in kept], variant=variant))
+    ds = xr.concat(parts, "variant", join="outer", coords="minimal", compat="override", combine_attrs="drop_conflicts")
+    ds = ds.reindex(variant=variants, seed=list(seeds))
+    described = lambda key: {} if key not in ds else ds[key].attrs
+    for key in PER_VARIANT:
+        measured = [costs.get(shared[name, variant], {}).get(key, np.nan) for variant in variants]
+        if key in ds:
+            ds[key] = ds[key].median("seed").assign_attrs(described(key))
+        elif not np.isnan(measured).all():
+            ds[key] = ("variant", measured, _cost_attrs(key))
+    ds = ds.assign_coords(_settings(name, variants, scale))
+    ds = ds.drop_vars([key for key in ("trial",) if key in ds])
+    ds.attrs = _said(study, scale, first, command) | {"num_points": POINTS.get(name, 3586)}
+    return ds
+
+
+def _settings(name, variants, scale):
+    """Coordinates along ``variant``: what each is made of."""
+    columns = {key: [] for key in ("model", "attention", "cars", "published", "branches_on", *SETTINGS, *KNOBS)}
+    for variant in variants:
+        entry = settings_of(name, variant, scale)
+        model, cars, config = entry["model"], entry["cars"], config_of(entry)
+        attention = getattr(config, "attention", model)
+        published = getattr(config, "published", False)
+        columns["model"].append(model)
+        columns["attention"].append(attention)
+        columns["cars"].append(cars)
+        columns["published"].append("all" if published is True else "+".join(published or ()))
+        columns["branches_on"].append("+".join(config.branches) if attention == "bsa" else "")
+        for key in SETTINGS:
+            used = key in ("depth", "dim", "num_heads") or attention in ("bsa", "erwin-nsa")
+            used = used or (key == "ball_size" and attention in ("ball", "erwin"))
+            value = getattr(config, key, np.nan) if used else np.nan
+            columns[key].append(float(value))
+        known = knob_of(cars)
+        for key in KNOBS:
+            columns[key].append(known.get(key, np.inf if cars == "laplace" and key == "screening_length" else np.nan))
+    return {key: ("variant", values) for key, values in columns.items()}
+
+
+def _said(study, scale, trial, command):
+    """What a study's file says of itself."""
+    steps = max(2, round(study.steps * scale))
+    return {
+        "title": study.title,
+        "question": study.question,
+        "bsaviz_study_version": FORMAT_VERSION,
+        "bsaviz_version": __version__,
+        "training": json.dumps({**TRAINING, "steps": steps, "schedule": "warm-up over 5 %, then a cosine to zero"}),
+        "device": trial.attrs["device"],
+        "dtype": "bfloat16 autocast" if trial.attrs["device"] not in ("cpu",) else trial.attrs["dtype"],
+        "versions": json.dumps(_versions()),
+        "date": date.today().isoformat(),
+        "command": command,
+        "notes": json.dumps(["short trainings: errors would fall further with more steps", *study.notes]),
+        "published_values": json.dumps(study.paper),
+    }
+
+
+def _versions():
+    found = {"python": platform.python_version(), "torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
+    for name in ("triton", "numpy", "xarray"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cost_attrs(key):
+    return dict(zip(("long_name", "units"), DESCRIPTIONS[key]))
+
+
+def _small(ds):
+    """float32 and compressed: nothing here is known to more digits."""
+    floats = [key for key, value in ds.data_vars.items() if value.dtype.kind == "f"]
+    return {key: {"dtype": "float32", "zlib": True, "complevel": 6} for key in floats}
