@@ -1,7 +1,10 @@
 """One trial of a sweep: build, train, measure, and the netCDF that keeps it."""
 
 import json
+import platform
+from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 import xarray as xr
@@ -53,13 +56,22 @@ def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=No
         ds = ds.merge(look(model, test_cars[: plan.looks], config.features))
     said = {"trial": number, "chosen": json.dumps(chosen), "seed": seed, "cars": cars, "model": name}
     ds = ds.assign_attrs(result.metrics.attrs | said | {"training": result.history.attrs["training"]})
+    ds.attrs["versions"] = versions()
     stem = folder / f"{number:05d}"
     if plan.keep_models:
         save_model(model, stem, {"sweep": json.loads(plan.to_json()), "chosen": chosen, "seed": seed})
-    content = ds.to_netcdf(engine="h5netcdf")
     with whole_file(stem.with_suffix(".nc")) as temporary:
-        temporary.write_bytes(content)
+        ds.to_netcdf(temporary, engine="h5netcdf")
     return ds
+
+
+def versions():
+    """Versions of what a result depends on, as JSON."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
+    for name in ("triton", "numpy", "xarray"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return json.dumps(found)
 
 
 def _measured(model, result):

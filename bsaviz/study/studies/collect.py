@@ -1,17 +1,13 @@
 """From the trials of a sweep to one small file a study."""
 
 import json
-import platform
 import re
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
 
-from bsaviz import __version__
 from bsaviz._files import whole_file
 from bsaviz.datasets.named import knob_of
 from bsaviz.study.cost import DESCRIPTIONS
@@ -57,9 +53,8 @@ def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", cost
         ds = _study(name, rows, scale, seeds, costs or {}, command)
         kept = [_keep(name, variant, rows[variant], folder, out) for variant in ds["variant"].values]
         ds["checkpoint"] = "variant", kept, {"long_name": "stem of the kept weights of the first seed"}
-        content = ds.to_netcdf(engine="h5netcdf", encoding=_small(ds))
         with whole_file(Path(out) / f"{name}.nc") as temporary:
-            temporary.write_bytes(content)
+            ds.to_netcdf(temporary, engine="h5netcdf", encoding=_small(ds))
         found[name] = ds
     return found
 
@@ -141,26 +136,16 @@ def _said(study, scale, trial, command):
         "title": study.title,
         "question": study.question,
         "bsaviz_study_version": FORMAT_VERSION,
-        "bsaviz_version": __version__,
+        "bsaviz_version": trial.attrs["bsaviz_version"],
         "training": json.dumps({**TRAINING, "steps": steps, "schedule": "warm-up over 5 %, then a cosine to zero"}),
         "device": trial.attrs["device"],
         "dtype": "bfloat16 autocast" if trial.attrs["device"] not in ("cpu",) else trial.attrs["dtype"],
-        "versions": json.dumps(_versions()),
+        "versions": trial.attrs["versions"],
         "date": date.today().isoformat(),
         "command": command,
         "notes": json.dumps(["short trainings: errors would fall further with more steps", *study.notes]),
         "published_values": json.dumps(study.paper),
     }
-
-
-def _versions():
-    found = {"python": platform.python_version(), "torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
-    for name in ("triton", "numpy", "xarray"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _cost_attrs(key):
