@@ -17,6 +17,7 @@ _PUBLIC = {
     "generate_car": "bsaviz.datasets.generated",
     "training_cars": "bsaviz.datasets.named",
     "with_flow": "bsaviz.datasets.flows",
+    "with_influence": "bsaviz.datasets.flows",
     "tandem": "bsaviz.datasets.flows",
     "with_potential": "bsaviz.datasets.regimes",
     "with_heat": "bsaviz.datasets.regimes",

@@ -66,8 +66,45 @@ def with_flow(car, *, yaw=0.0, ride_height=None, speed=20.0, ground=True):
     )
 
 
+def with_influence(pair, **wind):
+    """Two cars in a wind, and what each does to the other's pressure: what a model of one must read off the other.
+
+    Between bodies of size a at a distance r it falls as a dipole's flow, with (a / r)^3: the second of two balls in
+    line feels a wind slower by that part (Milne-Thomson, "Theoretical Hydrodynamics", section 15.30), which the tests
+    hold it against.
+
+    Parameters
+    ----------
+    pair : Car
+        Of :func:`tandem`.
+    **wind
+        As for :func:`with_flow`.
+
+    Returns
+    -------
+    Car
+        With the fields ``pressure`` of both together, and ``influence``, the same less that of each car alone, in Pa.
+
+    Raises
+    ------
+    BsavizError
+        For a car that is no pair, and what :func:`with_flow` refuses.
+    """
+    if "which" not in pair.fields:
+        raise BsavizError(f"car {pair.name!r} is no pair: it has no field 'which'; make one with tandem(first, second)")
+    both = with_flow(pair, **wind)
+    influence = both.pressure.copy()
+    for which in (0, 1):
+        own = pair.fields["which"] == which
+        place = np.cumsum(own) - 1
+        faces = place[both.faces[own[both.faces].all(axis=1)]]
+        alone = Car(pair.name, both.positions[own], faces, units=both.units)
+        influence[own] -= with_flow(alone, **{**wind, "ride_height": None}).pressure
+    return replace(both, fields={**both.fields, "influence": influence}, units={**both.units, "influence": "Pa"})
+
+
 def tandem(first, second, gap):
-    """Two cars behind each other as one surface, to be given a flow by :func:`with_flow`.
+    """Two cars behind each other as one surface, to be given a flow by :func:`with_flow` or :func:`with_influence`.
 
     Parameters
     ----------

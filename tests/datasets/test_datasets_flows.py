@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bsaviz._checks import BsavizError
-from bsaviz.datasets import Car, generate_car, tandem, with_flow
+from bsaviz.datasets import Car, generate_car, tandem, with_flow, with_influence
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -49,6 +49,36 @@ def test_two_balls_mirror_each_other_and_feel_each_other_only_when_near(ball, al
     assert np.abs(apart.pressure[: len(alone)] - alone).max() < 0.01 * span
 
 
+def equator(ball):
+    return np.abs(ball.positions[:, 0]) < 0.2
+
+
+def test_the_second_ball_stands_in_the_dipole_flow_of_the_first(ball):
+    """Far apart each is a dipole: the wind at the other is slower by (a / r)^3, and Cp = 1 - 9/4 (1 - (a / r)^3)^2."""
+    apart = 5.0
+    pair = with_influence(tandem(ball, ball, gap=apart - 2), ground=False)
+    slower = 1 / apart**3
+    expected = 9 / 4 * (1 - (1 - slower) ** 2) * 0.5 * 1.184 * 20.0**2
+    for half in np.split(pair.fields["influence"], 2):
+        assert half[equator(ball)].mean() == pytest.approx(expected, rel=0.15)
+
+
+def test_influence_is_what_the_other_adds(ball, alone):
+    pair = with_influence(tandem(ball, ball, gap=0.5), ground=False)
+    first = pair.fields["which"] == 0
+    np.testing.assert_allclose(pair.fields["influence"][first], pair.pressure[first] - alone, atol=0.05)
+
+
+def test_a_ball_over_the_ground_feels_the_dipole_of_its_image(ball, alone):
+    """The image, a dipole at 2 h beside it, speeds the wind up by (a / 2h)^3 / 2."""
+    height = 2.5
+    over = with_flow(ball, ride_height=height - 1).pressure
+    faster = 1 / (2 * height) ** 3 / 2
+    expected = 9 / 4 * (1 - (1 + faster) ** 2) * 0.5 * 1.184 * 20.0**2
+    ring = equator(ball)
+    assert (over - alone)[ring].mean() == pytest.approx(expected, rel=0.15)
+
+
 def test_a_car_in_side_wind_is_no_longer_symmetric():
     car = generate_car(0, num_points=1500)
     x, y, _ = car.positions.T
@@ -66,6 +96,7 @@ def test_a_car_in_side_wind_is_no_longer_symmetric():
         (lambda ball: with_flow(ball, speed=0), "speed must be a finite number above 0, got 0"),
         (lambda ball: with_flow(ball, ride_height=-1), "ride_height must be a finite number above 0"),
         (lambda ball: with_flow(ball), "must stay above the ground"),
+        (lambda ball: with_influence(ball), "'ball' is no pair: it has no field 'which'"),
         (lambda ball: tandem(ball, ball, 0), "gap must be a finite number of metres above 0, got 0"),
         (lambda ball: tandem(ball, Car("dots", ball.positions), 1), "'dots' is a cloud"),
     ],
