@@ -9,6 +9,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.attention.chosen import chosen_attention
 from bsaviz.attention.gating import StaticGate, TokenGate
 from bsaviz.attention.heads import Heads
+from bsaviz.attention.linear import rounded
 from bsaviz.attention.pooling import BlockMLP
 from bsaviz.attention.position import BallPosition
 from bsaviz.attention.probe_point import ProbePoint
@@ -103,7 +104,7 @@ class BallSparseAttention(Heads):
         """Tokens (B, N, C) to tokens, in leaf order; positions (B, N, D), `mask` (B, N) True for real points."""
         self.check(x, positions, mask)
         self._check_blocks(x.shape[1])
-        x = self.ball_position(x, positions, mask)
+        x = rounded(self.ball_position(x, positions, mask))
         q, k, v = self.split(x)
         arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
         options = dict(**self.options, **self._coarse(q, k, v, mask), backend=self.backend)

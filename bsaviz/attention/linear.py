@@ -1,5 +1,6 @@
 """The linear layer of every module here."""
 
+import torch
 from torch import nn
 
 
@@ -10,3 +11,11 @@ class Linear(nn.Linear):
         nn.init.trunc_normal_(self.weight, std=0.02)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+
+def rounded(x):
+    """x as autocast, where it is on, would give it to a linear layer: once for all that read it, and kept once."""
+    kind = x.device.type
+    if kind == "meta" or x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))

@@ -9,6 +9,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.attention.bsa import check_variant
 from bsaviz.attention.gating import TokenGate
 from bsaviz.attention.heads import Heads
+from bsaviz.attention.linear import rounded
 from bsaviz.attention.pooling import BlockMLP
 from bsaviz.attention.probe_point import ProbePoint
 from bsaviz.attention.window import sliding_window
@@ -78,6 +79,7 @@ class NativeSparseAttention(Heads):
         """Tokens (B, N, C) to tokens, in leaf order; `mask` (B, N) is True for real points. Positions are not read."""
         self.check(x, positions, mask)
         self._check_slots(x.shape[1])
+        x = rounded(x)
         q, k, v = self.split(x)
         k_coarse = self.k_coarse(self._pooled(k, mask, self.k_pooling))
         v_coarse = self.v_coarse(self._pooled(v, mask, self.v_pooling))

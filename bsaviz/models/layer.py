@@ -1,21 +1,9 @@
 """One layer of the transformer."""
 
 from torch import nn
-from torch.nn import functional as F
 
 from bsaviz.attention import BallAttention, BallSparseAttention, FullAttention, NativeSparseAttention, ProbePoint
-from bsaviz.attention.linear import Linear
-
-
-class SwiGLU(nn.Module):
-    """w3(w2(x) * silu(w1(x))) (Shazeer, arXiv 2002.05202), with biases."""
-
-    def __init__(self, dim, hidden):
-        super().__init__()
-        self.w1, self.w2, self.w3 = Linear(dim, hidden), Linear(dim, hidden), Linear(hidden, dim)
-
-    def forward(self, x):
-        return self.w3(self.w2(x) * F.silu(self.w1(x)))
+from bsaviz.models.swiglu import SwiGLU
 
 
 class Layer(nn.Module):
