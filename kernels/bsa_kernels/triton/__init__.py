@@ -20,9 +20,8 @@ import os
 
 import torch
 
-from . import attend, attend_backward, inverse, selection, selection_backward
+from . import attend, attend_backward, inverse, per_query, select, selection, selection_backward
 from .fused import ball_sparse_attention
-from .select import select_blocks
 
 __all__ = [
     "ball_attention", "ball_attention_backward", "ball_sparse_attention", "compressed_attention",
@@ -90,8 +89,18 @@ def compressed_attention_backward(grad_out, q, k_coarse, v_coarse, block_mask, o
     return tuple(attend_backward.backward(*_contiguous(grad_out, q, k_coarse, v_coarse, out, lse, block_mask))[:3])
 
 
+def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball):
+    """Indices of the best blocks of every group, best first, ties to the lowest, -1 for a missing slot."""
+    if group_size == 1 and per_query.picks(k_coarse.shape[2]):
+        return per_query.select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, top_k, mask_own_ball)
+    return select.select_blocks(
+        score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball)
+
+
 def selected_attention(q, k, v, indices, point_mask, block_size, group_size):
     """Forward of attention to the selected blocks: ``(out, lse)``."""
+    if group_size == 1:
+        return per_query.forward(*_contiguous(q, k, v, indices, point_mask), block_size)
     return selection.forward(*_contiguous(q, k, v, indices, point_mask), block_size, group_size)
 
 
@@ -99,6 +108,10 @@ def selected_attention_backward(grad_out, q, k, v, indices, point_mask, out, lse
     """Backward of attention to the selected blocks: ``(grad_q, grad_k, grad_v)``."""
     grad_out, q, k, v, indices, point_mask, lse = _contiguous(grad_out, q, k, v, indices, point_mask, lse)
     chosen_by = inverse.inverse_index(indices, k.shape[2] // block_size)
-    grad_q, *rest = selection_backward.backward_q(grad_out, q, k, v, indices, point_mask, lse, block_size, group_size)
+    arguments = grad_out, q, k, v, indices, point_mask, lse, block_size
+    if group_size == 1:
+        grad_q, *rest = per_query.backward_q(*arguments)
+    else:
+        grad_q, *rest = selection_backward.backward_q(*arguments, group_size)
     return grad_q, *selection_backward.backward_kv(
         grad_out, q, k, v, chosen_by, indices.shape[3], point_mask, lse, *rest, block_size, group_size)

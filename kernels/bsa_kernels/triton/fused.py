@@ -111,7 +111,7 @@ def _backward(dout, inputs, saved, spec):
         spec = spec._replace(aligned=False)
     plan = _plan(backward_plan, spec)
     tensors = dict(zip(INPUTS, inputs), dout=dout) | _absent(inputs)
-    if spec.groups * spec.top_k > inverse.MANY:  # ahead of the gradients' memory: sorting takes some
+    if inverse.waits(spec.groups, spec.top_k, spec.group == 1):  # ahead of the gradients' memory: sorting takes some
         indices = room_of(spec).views(saved)["indices"]
         tensors["order"], tensors["bounds"] = inverse.inverse_index(indices, spec.blocks)
     like = lambda x: None if x is None else torch.empty_like(x)

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from . import select, selection
+from . import attend, per_query, select, selection
 from .attend import attend_tile, forward_config
 from .coarse import attend_and_scan_tile
 from .launch import Launch, Plan, Room
@@ -111,13 +111,23 @@ def score_source(spec):
     return "qc" if spec.coarse_scores or pooled else "q" if spec.group == 1 else "score_q"
 
 
+def picks_itself(spec):
+    """Whether every query looks through all blocks for itself, see `per_query`; there is no first pass then."""
+    return spec.group == 1 and per_query.picks(spec.blocks)
+
+
+def index_dtype(blocks, group):
+    """Of the saved choice: where every query has its own, nothing saved is larger."""
+    return torch.int16 if group == 1 and blocks < 2**15 else torch.int32
+
+
 def saved_room(B, H, N, d, dtype, masked, given, block, group, top_k, group_compression):
     """What the backward needs beside the inputs, in one allocation. Sizes may be symbolic."""
     blocks = N // block
     rows = blocks if group_compression else N
     parts = dict(compression=((B, H, rows, d), dtype), ball_lse=((B, H, N), torch.float32),
                  compression_lse=((B, H, rows), torch.float32), selection_lse=((B, H, N), torch.float32),
-                 indices=((B, H, N // group, top_k), torch.int32))
+                 indices=((B, H, N // group, top_k), index_dtype(blocks, group)))
     for name, own, kept in zip(("qc", "kc", "vc"), given, (group_compression, True, True)):
         if kept and not own:
             parts[name] = (B, H, blocks, d), dtype
@@ -136,7 +146,7 @@ def forward_plan(spec):
     kept = max(4, triton.next_power_of_2(spec.top_k))
     saved = room_of(spec)
     source = score_source(spec)
-    scratch = dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
+    scratch = {} if picks_itself(spec) else dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
     if source == "score_q":
         scratch["score_q"] = (spec.B, spec.H, spec.groups, spec.d), spec.dtype
     pools = [name for name, own in zip(("qc", "kc", "vc"), spec.given) if not own]
@@ -176,7 +186,14 @@ def _coarse_launches(spec, kept, source):
     scale = LOG2E / math.sqrt(spec.d)
     common = dict(D=spec.d, BLOCK_D=block_d(spec.d), OWN=spec.mask_own_ball, MASKED=spec.masked)
     how = dict(LAZY=spec.dtype == torch.bfloat16, PRECISION=precision(spec.dtype))
-    if kept == 4 and queries == source == "qc" and block_d(spec.d) <= 64 and precision(spec.dtype) != "tf32":
+    if picks_itself(spec):
+        coarse = [Launch(
+            attend._forward, (triton.cdiv(count, rows), spec.heads),
+            ("q", "kc", "vc", "compression", "compression_lse", "block_mask", None, None),
+            (count, spec.blocks, spec.H, scale), D=spec.d, BLOCK_D=block_d(spec.d), BLOCK_M=rows, BLOCK_N=cols,
+            RANGE=0, POS_D=0, MASKED=spec.masked, EVEN_Q=count % rows == 0, EVEN_K=spec.blocks % cols == 0,
+            STAGES=stages, num_warps=warps, num_stages=stages, **crowded(spec), **how)]  # fmt: skip
+    elif kept == 4 and queries == source == "qc" and block_d(spec.d) <= 64 and precision(spec.dtype) != "tf32":
         coarse = [Launch(
             _attend_and_scan, (triton.cdiv(count, scan_rows), spec.heads),
             ("qc", "kc", "vc", "block_mask", "compression", "compression_lse", "tiles"),
@@ -203,6 +220,8 @@ def _coarse_launches(spec, kept, source):
 
 
 def _selection_launches(spec, kept, source, part, balls):
+    if picks_itself(spec):
+        return [per_query.pick_launch(spec, source), per_query.forward_launch(spec)]
     shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
     inside = kept == 4 and shared["GROUPS"] * part <= 64
     pick = []
@@ -213,6 +232,8 @@ def _selection_launches(spec, kept, source, part, balls):
             (source, "kc", "block_mask", "tiles", "indices"), (spec.groups, spec.blocks, spec.H, *balls), ROWS=rows,
             D=spec.d, CHUNK_D=depth, TILE=part, KEPT=kept, TOP_K=spec.top_k, OWN=spec.mask_own_ball,
             MASKED=spec.masked, num_warps=warps)]  # fmt: skip
+    if spec.group == 1:
+        return [*pick, per_query.forward_launch(spec)]
     return [*pick, Launch(
         selection._forward, (triton.cdiv(spec.groups, shared["GROUPS"]), spec.heads),
         ("q", "k", "v", "indices", "mask", "out", "selection_lse", "gate", "out", "compression", source, "kc",

@@ -8,7 +8,10 @@ import torch
 import triton
 import triton.language as tl
 
-MANY = 16384  # slots of a head from which on torch's sort beats one look at every slot for each bucket
+from .counting import by_counting, pays
+
+MANY = 16384  # slots of a head from which on another sort beats one look at every slot for each bucket
+MANY_OF_SINGLES = 2048  # the same where every query chooses for itself: few blocks, each with a long list
 
 
 @triton.jit
@@ -95,6 +98,11 @@ def sizes(slots):
     return dict(BUCKET=64, RUNS=32, FEW=32) if collect else dict(BUCKET=16, RUNS=32, FEW=128), collect
 
 
+def waits(groups, top_k, single):
+    """Whether the index is made by launches of its own, before those of a plan."""
+    return groups * top_k > (MANY_OF_SINGLES if single else MANY)
+
+
 def inverse_index(indices, blocks):
     """order (B*H*G*k,) int32: slots sorted by block; bounds int32: where the slots of each block of each head begin.
 
@@ -102,6 +110,8 @@ def inverse_index(indices, blocks):
     """
     B, H, G, k = indices.shape
     slots = G * k
+    if slots > MANY_OF_SINGLES and pays(k, blocks):
+        return by_counting(indices, blocks)
     if slots <= MANY:
         rough, order = (torch.empty(B * H * slots, dtype=torch.int32, device=indices.device) for _ in range(2))
         bounds = torch.empty(B * H * (blocks + 1), dtype=torch.int32, device=indices.device)

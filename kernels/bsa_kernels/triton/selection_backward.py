@@ -239,7 +239,10 @@ def _chosen_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, D
 
 
 def key_constants(d, block, group, top_k, dtype, masked):
-    """32 queries a round, since most blocks are chosen by few groups."""
+    """32 queries a round, since most blocks are chosen by few groups; 128 where every query chooses for itself."""
+    if group == 1 and dtype != torch.float32 and block_d(d) <= 32 and block <= 32:
+        return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=1, TOP_K=top_k, ENTRIES=128, ROWS=max(16, block),
+                    MASKED=masked, PRECISION=precision(dtype), num_warps=4)
     crowd = {"maxnreg": 128} if dtype != torch.float32 and block_d(d) <= 32 and block <= 16 else {}
     return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=group, TOP_K=top_k, ENTRIES=max(1, 32 // group),
                 ROWS=max(16, block), MASKED=masked, PRECISION=precision(dtype),
