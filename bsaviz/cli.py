@@ -76,7 +76,8 @@ def _sweep_options(add):
     add("plan", type=Path, metavar="PLAN", help="YAML file: parameters and their values; see bsaviz.study.SweepPlan")
     add("--out", type=Path, metavar="FOLDER", help="folder of the sweep (default: the plan's name without .yaml)")
     add("--workers", type=int, default=1, help="processes that train side by side")
-    add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--device", "--devices", help="cpu, cuda:1, ..., or several that the workers take in turn: cuda:0,cuda:1 "
+        "(default: cuda where there is one)")  # fmt: skip
 
 
 def _look_options(add):

@@ -20,6 +20,7 @@ from bsaviz._checks import BsavizError, require
 from bsaviz.study.plan import SweepPlan
 from bsaviz.study.sweep_results import open_sweep
 from bsaviz.study.trial import run_trial
+from bsaviz.training import pick_device
 from bsaviz.training.interrupt import Interrupt
 
 FORMAT_VERSION = 1
@@ -70,8 +71,9 @@ class Sweep:
         ----------
         workers : int
             Processes on this machine; with 1, this process trains.
-        device : str, optional
-            Of every worker; ``"cuda:0"``, ... None: CUDA where there is a device.
+        device : str or list of str, optional
+            ``"cpu"``, ``"cuda:0"``, ..., or several of them (``"cuda:0,cuda:1"``), which the workers take in turn.
+            None: CUDA where there is a device.
         progress : bool
             Show a bar over the trials, with the time left.
         should_stop : callable, optional
@@ -82,13 +84,14 @@ class Sweep:
         until = float("inf") if seconds is None else time.time() + seconds
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise BsavizError(f"workers must be a whole number of at least 1, got {workers!r}")
+        devices = _devices(device, workers)
         _recover(self)
         with Interrupt() as interrupt, tqdm(total=len(self.waiting()), desc="trials", disable=not progress) as bar:
             stops = lambda: interrupt.came or (should_stop is not None and should_stop())
             if workers == 1:
-                _work(self, device, stops, until, bar.update)
+                _work(self, devices[0], stops, until, bar.update)
             else:
-                _share(self, workers, device, stops, until, bar)
+                _share(self, devices, stops, until, bar)
         return self.open()
 
     def open(self):
@@ -213,11 +216,20 @@ def _attempt(sweep, trial, device, stops):
     sweep.study.tell(trial, [float(ds[name]) for name in sweep.plan.objectives])
 
 
-def _share(sweep, workers, device, stops, until, bar):
+def _devices(device, workers):
+    """The device of each worker."""
+    named = device.split(",") if isinstance(device, str) else [None] if device is None else list(device)
+    devices = [None if name is None else str(pick_device(str(name).strip())) for name in named]
+    if not devices or workers < len(devices):
+        raise BsavizError(f"{workers} workers cannot use {len(devices)} devices; give each device a worker or more")
+    return [devices[i % len(devices)] for i in range(workers)]
+
+
+def _share(sweep, devices, stops, until, bar):
     """Let processes work, and watch the journal."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    team = [context.Process(target=_worker, args=(str(sweep.folder), device, stop, until)) for _ in range(workers)]
+    team = [context.Process(target=_worker, args=(str(sweep.folder), device, stop, until)) for device in devices]
     for process in team:
         process.start()
     total = bar.total
@@ -230,8 +242,11 @@ def _share(sweep, workers, device, stops, until, bar):
         process.join()
     broken = [process.exitcode for process in team if process.exitcode]
     if broken:
-        warnings.warn(f"{len(broken)} of {workers} workers ended with exit status {broken[0]}; what they had begun is "
-                      f"queued again by the next run", stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"{len(broken)} of {len(devices)} workers ended with exit status {broken[0]}; what they had begun is "
+            "queued again by the next run",
+            stacklevel=3,
+        )
 
 
 def _worker(folder, device, stop, until):

@@ -2,12 +2,15 @@
 
 import inspect
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from bsaviz._checks import BsavizError
 from bsaviz.trees import BallTree
+
+_TOGETHER = 32  # trees built at once
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,49 @@ def model_sizes(car, config=None):
 
 def extra_inputs(model, sample):
     """What a model takes of a sample (or batch) besides points, features and tree: its edges."""
-    if sample.edges is None or "edges" not in inspect.signature(model.forward).parameters:
+    if sample.edges is None or "edges" not in inspect.signature(model.leaf_arguments).parameters:
         return {}
     return {"edges": sample.edges}
 
 
 def with_trees(samples, model):
-    """The same samples, each with the tree that `model` would build for it alone."""
-    built = lambda sample: _tree(model, sample.positions, None, sample.edges) if sample.tree is None else sample.tree
-    return [replace(sample, tree=built(sample)) for sample in samples]
+    """The same samples, each with the tree that `model` would build for it alone.
+
+    Trees over as many points each are built together: a GPU then builds them in the time of a few.
+    """
+    samples, missing = list(samples), {}
+    for place, sample in enumerate(samples):
+        if sample.tree is None:
+            alone = place if sample.edges is not None else None  # a tree may follow a sample's own edges
+            missing.setdefault((len(sample.positions), alone), []).append(place)
+    for places in missing.values():
+        for i in range(0, len(places), _TOGETHER):
+            some = places[i : i + _TOGETHER]
+            for place, tree in zip(some, _trees([samples[place] for place in some], model)):
+                samples[place] = replace(samples[place], tree=tree)
+    return samples
+
+
+def _trees(samples, model):
+    """The trees of samples that all have the same number of points, built at once."""
+    if len(samples) == 1:
+        return [_tree(model, samples[0].positions, None, samples[0].edges)]
+    points = len(samples[0].positions)
+    positions = torch.cat([sample.positions for sample in samples])
+    batch = torch.arange(len(samples), device=positions.device).repeat_interleave(points)
+    whole, row = _tree(model, positions, batch, None), lambda tensor, i: None if tensor is None else tensor[i : i + 1]
+    return [
+        replace(
+            whole,
+            order=row(whole.order, i) - i * points,
+            mask=row(whole.mask, i),
+            positions=row(whole.positions, i),
+            rotation=row(whole.rotation, i),
+            num_points=points,
+            batch=None,
+        )
+        for i in range(len(samples))
+    ]
 
 
 def _tree(model, positions, batch, edges):
@@ -232,17 +269,24 @@ def _widened(tree, width):
 
 
 def cars_of_step(step, num_cars, batch_size, seed):
-    """Which cars a step sees, and the numpy generator of what it draws: functions of the step alone.
+    """Which cars a step sees, as a list of their numbers: a function of the step alone.
 
     Every car comes once before any comes again; each pass has its own order. That nothing is carried from step to step
     is what lets a resumed run see exactly the cars that an unbroken one sees.
     """
     batch_size = min(batch_size, num_cars)
     places = range(step * batch_size, (step + 1) * batch_size)
-    order = lambda turn: np.random.default_rng((seed, 0, turn)).permutation(num_cars)
-    orders = {turn: order(turn) for turn in {place // num_cars for place in places}}
-    chosen = [int(orders[place // num_cars][place % num_cars]) for place in places]
-    return chosen, np.random.default_rng((seed, 1, step))
+    return [int(_order_of_pass(place // num_cars, num_cars, seed)[place % num_cars]) for place in places]
+
+
+@lru_cache(maxsize=4)
+def _order_of_pass(number, num_cars, seed):
+    return np.random.default_rng((seed, 0, number)).permutation(num_cars)
+
+
+def draws_of_step(step, seed):
+    """The numpy generator of what a step draws: a function of the step alone, too."""
+    return np.random.default_rng((seed, 1, step))
 
 
 def feature_width(car, names):

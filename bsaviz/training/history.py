@@ -21,17 +21,19 @@ class History:
         Steps of the whole run.
     device : torch.device
         Losses stay there until they are asked for, so that no step waits for them.
+
+    Attributes
+    ----------
+    loss : Tensor (steps,) float32
+        Of each step, on the device; the step itself writes it.
+    elapsed : Tensor (steps,) float64
+        Seconds trained at the end of each step (where steps run ahead of the host: when it was launched).
     """
 
     def __init__(self, steps, device):
         self.loss = torch.zeros(steps, device=device)
         self.elapsed = torch.zeros(steps, dtype=torch.float64)
         self.measured = {}
-
-    def note(self, step, loss, elapsed):
-        """Keep the loss of a step and the seconds trained so far."""
-        self.loss[step] = loss.detach()
-        self.elapsed[step] = elapsed
 
     def measure(self, step, errors, gates):
         """Keep the mean test errors (dict of floats) and mean gates (L, H, branches) or None after `step` steps."""

@@ -19,7 +19,8 @@ def stopping(model, event):
     """
 
     def look(*_):
-        if event.is_set():
+        # A step that is being recorded as a CUDA graph is recorded to its end.
+        if event.is_set() and not torch.cuda.is_current_stream_capturing():
             raise StopAsked
 
     def look_on_the_way_back(part, inputs, output):

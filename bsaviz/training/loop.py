@@ -13,16 +13,19 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from bsaviz._checks import BsavizError
-from bsaviz.training.batches import cars_of_step, collate, extra_inputs, resolved, samples_of, with_trees
+from bsaviz.training.batches import resolved, samples_of, with_trees
 from bsaviz.training.checkpoint import save_model
 from bsaviz.training.config import TrainConfig, pick_device
+from bsaviz.training.feed import feed_of
 from bsaviz.training.gates import gated_branches, mean_gates
 from bsaviz.training.history import History
 from bsaviz.training.interrupt import Interrupt, StopAsked, stopping
-from bsaviz.training.losses import loss_of, normalise
+from bsaviz.training.losses import normalise
 from bsaviz.training.metrics import checked_cars, error_units, measure, metrics_dataset
 from bsaviz.training.pairs import check_writable
+from bsaviz.training.ranks import Ranks
 from bsaviz.training.state import Run, load_state, save_state
+from bsaviz.training.step import Step
 
 LOOK = 10  # steps between looks at the loss: a look waits for the GPU
 
@@ -48,7 +51,7 @@ class TrainResult(NamedTuple):
 
 
 def train(model, train_cars, test_cars=None, config=None, *, progress=True, checkpoint=None, resume=None,
-          should_stop=None, watch=None, meta=None):
+          should_stop=None, watch=None, meta=None, ranks=None):
     """Train a model on cars, or on the samples of another set: AdamW on the set's published loss (`config.loss`).
 
     The target is normalised by the set's published mean and standard deviation, or else by those over the points of the
@@ -80,6 +83,11 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         checkpoint with ``saved``, its step, and ``last``, whether no other follows.
     meta : dict, optional
         Further entries for the ``meta`` of the checkpoint's JSON, e.g. the command.
+    ranks : Ranks, optional
+        Of :func:`bsaviz.training.join`, where several processes train one model: each calls this with the same
+        arguments. ``batch_size`` is that of all together, and a step does what it would do in one process; seeds are
+        the same everywhere. The first process writes, shows and watches. A stop asked of any ends all, within
+        ``LOOK`` steps.
 
     Returns
     -------
@@ -91,15 +99,18 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         For cars that do not fit the model, a state that does not fit the run, a checkpoint that cannot be written
         (found out before the first step), and a loss that is no longer finite.
     """
-    config = config or TrainConfig()
+    config, ranks = config or TrainConfig(), ranks or Ranks()
     train_cars = checked_cars("train_cars", train_cars)
     test_cars = checked_cars("test_cars", test_cars) if test_cars is not None else []
     config = resolved(config, train_cars)
     error_units(train_cars + test_cars, config.target)  # refuses a mixture of units before any work is done
+    checkpoint = checkpoint if ranks.first else None
     if checkpoint is not None:
         check_writable(checkpoint)
 
-    device = pick_device(config.device)
+    device = ranks.device or pick_device(config.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # what has no device of its own (streams, kernels, generators) goes there
     seed_everything(config.seed)
     model.to(device).train()
     once = config.draw == "once" or config.num_points is None
@@ -110,6 +121,8 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     run = new_run(model, samples, train_cars, config, device)
     if resume is not None:
         load_state(run, config, resume)
+    ranks.same_start(model)
+    step = Step(run, config, *feed_of(samples, model, config, ranks, redrawn=not once), ranks)
 
     def save(last=False):
         if checkpoint is None:
@@ -122,7 +135,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         tell(saved=run.step, last=last)
 
     def tell(**news):
-        if watch is not None:
+        if watch is not None and ranks.first:
             watch(news)
 
     def look():
@@ -140,41 +153,34 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         tell(step=run.step, errors=errors, gates=means)
 
     started = time.perf_counter() - (run.history.elapsed[run.step - 1].item() if run.step else 0)
+
     def advance():
-        chosen, generator = cars_of_step(run.step, len(samples), config.batch_size, config.seed)
-        drawn = [samples[i] if once else samples[i].subset(config.num_points, generator) for i in chosen]
-        batch = collate(drawn, model)
-
-        with torch.autocast("cuda", torch.bfloat16, enabled=config.bf16 and device.type == "cuda"):
-            out = model(batch.positions, batch.features, batch.batch, batch.tree, **extra_inputs(model, batch))
-        loss = loss_of(config.loss, out, batch.target, model, batch.sizes)
-        run.optimiser.zero_grad()
-        loss.backward()
-        if config.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        for group in run.optimiser.param_groups:
-            group["lr"] = config.learning_rate_at(run.step)
-        run.optimiser.step()
-        if run.average is not None:
-            update_average(run.average, model, min(config.ema, (1 + run.step) / (10 + run.step)))
-
-        run.history.note(run.step, loss, time.perf_counter() - started)
-        run.step += 1
+        step()
+        run.history.elapsed[run.step - 1] = time.perf_counter() - started
         bar.update()
-        if watch is not None:
-            tell(step=run.step, loss=loss.item(), elapsed=run.history.elapsed[run.step - 1].item())
+        if watch is not None and ranks.first:
+            done = run.step - 1
+            tell(step=run.step, loss=run.history.loss[done].item(), elapsed=run.history.elapsed[done].item())
 
     stopped = False
+    progress = progress and ranks.first
     bar = tqdm(initial=run.step, total=config.steps, desc="training", unit="step", disable=not progress)
     with Interrupt() as interrupt, bar:
         event = should_stop if hasattr(should_stop, "is_set") else None
-        stop = should_stop if event is None else event.is_set
+        asked = should_stop if event is None else event.is_set
+
+        def stops():
+            """Asked before each step; several processes ask together, now and then."""
+            if ranks.size > 1 and run.step % LOOK:
+                return False
+            return ranks.agree(bool(interrupt.came or (asked is not None and asked())), device)
+
         try:
-            with stopping(model, event):
+            with stopping(model, event if ranks.size == 1 else None):
                 if config.eval_every and run.step == 0:
                     follow()
                 while run.step < config.steps:
-                    if stopped := bool(interrupt.came or (stop is not None and stop())):
+                    if stopped := stops():
                         break
                     advance()
                     if run.step % LOOK == 0 or run.step == config.steps:
@@ -189,6 +195,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
         if run.step:
             look()
         save(last=True)
+    step.close()
 
     if run.average is not None:
         model.load_state_dict(run.average, strict=False)
@@ -210,20 +217,16 @@ def new_run(model, samples, cars, config, device):
     """A run at step 0; the normalisation of the targets goes into the model's buffers."""
     normalise(model, samples, cars, config.loss)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(config.learning_rate, dtype=torch.float32 if on_gpu else torch.float64, device=device)
+    gpu_ways = {"capturable": True, "fused": True} if on_gpu else {}
     return Run(
         model,
-        torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay),
+        torch.optim.AdamW(trained, lr=rate, weight_decay=config.weight_decay, **gpu_ways),
         {name: p.detach().clone() for name, p in model.named_parameters()} if config.ema else None,
         History(config.steps, device),
         cars=[[sample.name, len(sample.positions)] for sample in samples],
     )
-
-
-def update_average(average, model, decay):
-    """Move each averaged parameter towards the model's: average <- decay * average + (1 - decay) * parameter."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            average[name].lerp_(parameter, 1 - decay)
 
 
 @contextmanager

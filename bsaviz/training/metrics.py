@@ -9,9 +9,11 @@ from tqdm.auto import tqdm
 
 from bsaviz import __version__
 from bsaviz._checks import BsavizError
-from bsaviz.training.batches import extra_inputs, resolved, samples_of, with_trees
+from bsaviz.training.batches import collate, extra_inputs, resolved, samples_of, with_trees
 from bsaviz.training.config import TrainConfig, pick_device
 from bsaviz.training.losses import LOSSES, loss_of
+
+_TOGETHER = 8  # samples measured at once on a GPU
 
 LONG_NAMES = {
     "mse": "mean squared error over the points",
@@ -55,8 +57,7 @@ def evaluate(model, cars, config=None, *, progress=True):
 def measure(model, samples, loss, progress=False):
     """Errors of each sample: a dict from the names in ``LONG_NAMES`` to lists, one value a sample, in field units."""
     rows = []
-    for sample in tqdm(samples, desc="measuring", unit="car", disable=not progress, leave=False):
-        out = forward(model, sample)
+    for sample, out in zip(samples, _outputs(model, samples, progress)):
         columns = sample.target.shape[1]
         prediction = out[:, :columns] * model.output_std[:columns] + model.output_mean[:columns]
         row = errors(prediction, sample.target, sample.areas)
@@ -64,12 +65,28 @@ def measure(model, samples, loss, progress=False):
     return {name: [row[name] for row in rows] for name in LONG_NAMES}
 
 
+def _outputs(model, samples, progress):
+    """Outputs of one sample after the other; on a GPU several go through the model together, or it would idle."""
+    together = _TOGETHER if samples[0].positions.is_cuda else 1
+    bar = tqdm(samples, desc="measuring", unit="car", disable=not progress, leave=False)
+    for start in range(0, len(samples), together):
+        some = samples[start : start + together]
+        if len(some) == 1:
+            yield forward(model, some[0])
+        else:
+            joined = collate(some, model)
+            yield from forward(model, joined).split(joined.sizes)
+        bar.update(len(some))
+    bar.close()
+
+
 @torch.no_grad()
 def forward(model, sample):
-    """The model's outputs on one sample, (P, out_features), normalised; full precision, with the sample's own tree."""
+    """The model's outputs on a sample or batch, (P, out_features), normalised; full precision, with its own tree."""
     training = model.training
     model.eval()
-    out = model(sample.positions, sample.features, None, sample.tree, **extra_inputs(model, sample))
+    of_points = getattr(sample, "batch", None)
+    out = model(sample.positions, sample.features, of_points, sample.tree, **extra_inputs(model, sample))
     model.train(training)
     return out
 

@@ -13,7 +13,7 @@ from bsaviz.training.pairs import check_sum, fill, pair_names, read_pair, write_
 
 FORMAT = "bsaviz-training-state"
 FORMAT_VERSION = 1
-FREE = {"device", "eval_every", "checkpoint_every"}  # settings a resumed run may change
+FREE = {"device", "cuda_graph", "eval_every", "checkpoint_every"}  # settings a resumed run may change
 
 
 @dataclass

@@ -52,15 +52,15 @@ def test_a_random_subset_keeps_points_and_values_together(cars, make_model):
 
 
 def test_every_car_comes_once_before_any_comes_again():
-    taken = [car for step in range(14) for car in cars_of_step(step, 7, 3, seed=5)[0]]
+    taken = [car for step in range(14) for car in cars_of_step(step, 7, 3, seed=5)]
     for turn in range(6):
         assert sorted(taken[7 * turn : 7 * turn + 7]) == list(range(7))
     assert taken[:7] != taken[7:14]
-    assert taken[:7] != [car for step in range(3) for car in cars_of_step(step, 7, 3, seed=6)[0]][:7]
+    assert taken[:7] != [car for step in range(3) for car in cars_of_step(step, 7, 3, seed=6)][:7]
 
 
 def test_a_batch_never_exceeds_the_cars_there_are():
-    assert sorted(cars_of_step(0, 2, 5, seed=0)[0]) == [0, 1]
+    assert sorted(cars_of_step(0, 2, 5, seed=0)) == [0, 1]
 
 
 def test_features_are_fields_and_normals(cars, make_model):

@@ -115,10 +115,8 @@ def test_edges_of_a_batch_join_points_of_one_sample_and_reach_the_model():
     joined = {tuple(pair) for pair in batch.edges.T.tolist()}
     assert (samples[0].num_points, samples[0].num_points + 1) in joined
 
-    seen = []
-    model.forward = lambda positions, features=None, batch=None, tree=None, edges=None: seen.append(edges) or (
-        features @ torch.ones(2, 3) * parameter)  # fmt: skip
-    parameter = next(model.parameters()).flatten()[0]
+    seen, model = [], build("erwin", "tiny", **model_sizes(samples[0]))
+    model.mpnn.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     train(model, samples, config=TrainConfig(steps=1, batch_size=3, device="cpu"), progress=False)
     assert seen[-4].shape == batch.edges.shape  # the step; then each sample is measured alone
     assert seen[-1].shape[1] == samples[2].num_points - 1
