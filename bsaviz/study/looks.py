@@ -6,7 +6,7 @@ import xarray as xr
 from bsaviz.datasets import recall
 from bsaviz.fields import gates, receptive_field, summary
 
-QUERIES = 16  # points of each car, drawn once for all models
+QUERIES = 8  # points of each car, drawn once for all models
 
 
 def look(model, cars, features=()):

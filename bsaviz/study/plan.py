@@ -52,7 +52,8 @@ class SweepPlan:
         Test cars on which the gates and the receptive fields of every trial are measured, see
         :func:`bsaviz.study.looks.look`.
     timing : bool
-        Time a forward and a training step of every trial; False where several share a device.
+        Count operations and time a forward and a training step of every trial. False leaves it out, as where several
+        trials share a device: then no cost can be an objective.
 
     Raises
     ------
@@ -87,6 +88,9 @@ class SweepPlan:
             raise BsavizError("parameters must name one parameter or more with values, as in {ball_size: [64, 128]}")
         if self.variants:
             object.__setattr__(self, "parameters", {"variant": list(self.variants), **self.parameters})
+        costs = [name for name in self.objectives if name in ("gflops", "forward_ms", "training_ms")]
+        if costs and not self.timing:
+            raise BsavizError(f"timing=False measures no {costs[0]}, which is an objective; leave it out of objectives")
         if isinstance(self.looks, bool) or not isinstance(self.looks, int) or self.looks < 0:
             raise BsavizError(f"looks must be a whole number of test cars of at least 0, got {self.looks!r}")
         _among("sampler", [self.sampler], SAMPLERS)

@@ -21,8 +21,8 @@ def open_sweep(folder):
     Returns
     -------
     xarray.Dataset
-        Errors (``relative_l2``, ``mse``, ``mae_area``, ``mse_x100``: means over the test cars), costs (``gflops``,
-        ``parameters`` and, where they were timed, ``forward_ms``, ``training_ms``) and ``trial`` (the number, by which
+        Errors (``relative_l2``, ``mse``, ``mae_area``, ``mse_x100``: means over the test cars), costs (``parameters``
+        and, where the plan times, ``gflops``, ``forward_ms``, ``training_ms``) and ``trial`` (the number, by which
         the files in ``trials/`` go). Where the trials fill a grid, its dims are the parameters and ``seed`` (NaN where
         a trial is missing); elsewhere the one dim is ``trial``, with the parameters as coordinates.
 

@@ -12,7 +12,7 @@ import xarray as xr
 from bsaviz._files import whole_file
 from bsaviz.datasets import training_cars
 from bsaviz.models import build
-from bsaviz.study.cost import cost, count_gflops
+from bsaviz.study.cost import cost
 from bsaviz.study.looks import look
 from bsaviz.training import model_sizes, save_model, train
 
@@ -53,9 +53,12 @@ def run_trial(plan, chosen, seed, folder, number, *, device=None, should_stop=No
         return None
     ds = _measured(model, result).merge(_costs(model, len(test_cars[0].positions), config.device, plan.timing))
     if plan.looks:
-        ds = ds.merge(look(model, test_cars[: plan.looks], config.features))
+        try:
+            ds = ds.merge(look(model, test_cars[: plan.looks], config.features))
+        except Exception as error:  # noqa: BLE001  what was trained and measured is worth keeping all the same
+            ds.attrs["not_looked"] = f"{type(error).__name__}: {error}"
     said = {"trial": number, "chosen": json.dumps(chosen), "seed": seed, "cars": cars, "model": name}
-    ds = ds.assign_attrs(result.metrics.attrs | said | {"training": result.history.attrs["training"]})
+    ds = ds.assign_attrs(result.metrics.attrs | ds.attrs | said | {"training": result.history.attrs["training"]})
     ds.attrs["versions"] = versions()
     stem = folder / f"{number:05d}"
     if plan.keep_models:
@@ -93,11 +96,7 @@ def _measured(model, result):
 
 def _costs(model, num_points, device, timing):
     if timing:
-        return cost(model, num_points, device=device, memory=False)[list(COSTS)].drop_vars(("num_points", "batch"))
-    described = lambda value, long_name, units: ((), value, {"long_name": long_name, "units": units})
+        ds = cost(model, num_points, device=device, memory=False, parts=False)
+        return ds[list(COSTS)].drop_vars(("num_points", "batch"))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    operations = count_gflops(model, num_points)
-    return xr.Dataset({
-        "gflops": described(operations, "operations of a forward, counted", "GFLOP"),
-        "parameters": described(trained, "trained numbers", "1"),
-    })  # fmt: skip
+    return xr.Dataset({"parameters": ((), trained, {"long_name": "trained numbers", "units": "1"})})

@@ -30,6 +30,7 @@ def main(arguments=None):
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all steps")
     parser.add_argument("--seconds", type=float, help="begin no training after so long; the next call goes on")
     parser.add_argument("--share", default="1/1", help="I/N: time the I-th of N parts of the models")
+    parser.add_argument("--prepared", action="store_true", help="the cars are in the cache: do not look for them first")
     parser.add_argument("--quick", action="store_true", help="tiny models and few steps: numbers that mean nothing")
     parser.add_argument("--keep", action="store_true", help="keep the weights of every training")
     options = parser.parse_args(arguments)
@@ -45,7 +46,8 @@ def _run(options):
     folder = Path(options.folder)
     if "train" in options.stages:
         for cars in dict.fromkeys(entry["cars"] for entry in plan.variants.values()):
-            training_cars(cars, workers=os.cpu_count() or 1)  # made once, before the workers ask for them
+            if not options.prepared:
+                training_cars(cars, workers=os.cpu_count() or 1)  # made once, before the workers ask for them
         sweep = Sweep(plan, folder)
         sweep.run(options.workers, device=options.device, seconds=options.seconds)
         for number, error in sweep.failures().items():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import xarray as xr
 
 from bsaviz._files import whole_file
-from bsaviz.datasets.named import knob_of
-from bsaviz.study.cost import DESCRIPTIONS
+from bsaviz.datasets.beacons import KEY_WIDTH
+from bsaviz.datasets.named import fields_of, knob_of
+from bsaviz.models.registry import VARIANTS
+from bsaviz.study.cost import DESCRIPTIONS, count_gflops
 from bsaviz.study.studies.plans import SEEDS, STUDIES, TRAINING, config_of, settings_of, shared_names
 from bsaviz.study.studies.stored import FORMAT_VERSION
 from bsaviz.training import load_model, save_model
@@ -18,7 +21,7 @@ from bsaviz.training import load_model, save_model
 SETTINGS = ("ball_size", "block_size", "group_size", "top_k", "depth", "dim", "num_heads")
 KNOBS = ("screening_length", "wavelength", "spread")
 PER_VARIANT = ("gflops", "parameters", "forward_ms", "training_ms", "forward_mib", "training_mib")
-POINTS = {"beacons": 1024}  # of a cloud; all others are cars
+POINTS, CAR_POINTS = {"beacons": 1024}, 3586  # of a cloud; all others are cars
 KEPT = ("table3",)  # studies of whose variants one model each is kept
 
 
@@ -93,7 +96,12 @@ def _study(name, rows, scale, seeds, costs, command):
     ds = xr.concat(parts, "variant", join="outer", coords="minimal", compat="override", combine_attrs="drop_conflicts")
     ds = ds.reindex(variant=variants, seed=list(seeds))
     described = lambda key: {} if key not in ds else ds[key].attrs
+    if "gflops" not in ds:
+        counted = [_gflops(settings_of(name, variant, scale), POINTS.get(name, CAR_POINTS)) for variant in variants]
+        ds["gflops"] = "variant", counted, _cost_attrs("gflops")
     for key in PER_VARIANT:
+        if key in ds and "seed" not in ds[key].dims:
+            continue
         measured = [costs.get(shared[name, variant], {}).get(key, np.nan) for variant in variants]
         if key in ds:
             ds[key] = ds[key].median("seed").assign_attrs(described(key))
@@ -101,8 +109,16 @@ def _study(name, rows, scale, seeds, costs, command):
             ds[key] = ("variant", measured, _cost_attrs(key))
     ds = ds.assign_coords(_settings(name, variants, scale))
     ds = ds.drop_vars([key for key in ("trial",) if key in ds])
-    ds.attrs = _said(study, scale, first, command) | {"num_points": POINTS.get(name, 3586)}
+    ds.attrs = _said(study, scale, first, command) | {"num_points": POINTS.get(name, CAR_POINTS)}
     return ds
+
+
+def _gflops(entry, num_points):
+    """Operations of a forward of an entry's model, counted on tensors without data."""
+    target, features = fields_of(entry["cars"])
+    width = {"beacons": KEY_WIDTH + 2}.get(entry["cars"], len(features))
+    model = VARIANTS[entry["model"]].family.model(replace(config_of(entry), in_features=width))
+    return count_gflops(model, num_points)
 
 
 def _settings(name, variants, scale):
