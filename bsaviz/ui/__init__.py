@@ -10,6 +10,7 @@ _PUBLIC = {
     "CompareExplorer": "bsaviz.ui.compare",
     "GateExplorer": "bsaviz.ui.gate",
     "ReceptiveFieldExplorer": "bsaviz.ui.receptive_field",
+    "TradeoffExplorer": "bsaviz.ui.tradeoff",
     "TrainingMonitor": "bsaviz.ui.training_monitor",
 }
 
