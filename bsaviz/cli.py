@@ -69,6 +69,8 @@ def _train_options(add):
     add("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
     add("--seed", type=int, default=0)
     add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--devices", type=int, help="GPUs (or CPU processes) that share each step's cars (default: 1, or what torchrun "
+        "started); --batch-size is that of all together")  # fmt: skip
     add("--resume", action="store_true", help="go on from the training state beside CHECKPOINT")
 
 
@@ -123,6 +125,14 @@ def _demo(arguments):
 
 
 def _train(arguments):
+    from bsaviz.training import joined
+
+    with joined(arguments.devices, arguments.device) as ranks:
+        _train_as(ranks, arguments)
+
+
+def _train_as(ranks, arguments):
+    """One of the processes that train a model; the first of them speaks."""
     import torch
 
     from bsaviz.datasets import load_set, training_cars
@@ -149,8 +159,10 @@ def _train(arguments):
     result = train(
         model, train_cars, test_cars, config,
         checkpoint=checkpoint, resume=checkpoint if arguments.resume else None,
-        meta={"command": _command(arguments, checkpoint.name)},
+        meta={"command": _command(arguments, checkpoint.name)}, ranks=ranks,
     )  # fmt: skip
+    if not ranks.first:
+        return
     for name in ("mse", "relative_l2", "mae_area"):
         error = result.metrics[f"mean_{name}"]
         print(f"{error.attrs['long_name']}: {float(error):.4g} {error.attrs['units'].removesuffix('1')}")

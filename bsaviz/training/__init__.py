@@ -5,6 +5,7 @@ from bsaviz.training.checkpoint import checkpoint_info, load_model, packaged_mod
 from bsaviz.training.config import TrainConfig, pick_device
 from bsaviz.training.loop import TrainResult, train
 from bsaviz.training.metrics import evaluate
+from bsaviz.training.ranks import joined
 from bsaviz.training.worker import TrainingWorker
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "checkpoint_info",
     "evaluate",
     "feature_width",
+    "joined",
     "load_model",
     "model_sizes",
     "packaged_model",

@@ -20,7 +20,7 @@ def stopping(model, event):
 
     def look(*_):
         # A step that is being recorded as a CUDA graph is recorded to its end.
-        if event.is_set() and not torch.cuda.is_current_stream_capturing():
+        if event.is_set() and not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
             raise StopAsked
 
     def look_on_the_way_back(part, inputs, output):

@@ -84,7 +84,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     meta : dict, optional
         Further entries for the ``meta`` of the checkpoint's JSON, e.g. the command.
     ranks : Ranks, optional
-        Of :func:`bsaviz.training.join`, where several processes train one model: each calls this with the same
+        Of :func:`bsaviz.training.joined`, where several processes train one model: each calls this with the same
         arguments. ``batch_size`` is that of all together, and a step does what it would do in one process; seeds are
         the same everywhere. The first process writes, shows and watches. A stop asked of any ends all, within
         ``LOOK`` steps.

@@ -1,5 +1,9 @@
 """The processes that train one model together, each on a device of its own: who reads what, and who says what."""
 
+import os
+from contextlib import contextmanager
+from importlib.util import find_spec
+
 import torch
 from torch import distributed
 
@@ -68,19 +72,22 @@ class Ranks:
         return bool(wishes)
 
 
-def join(devices, device=None):
-    """Become one of `devices` processes, each with a device of its own, through Lightning Fabric.
+@contextmanager
+def joined(devices=None, device=None):
+    """While inside, this is one of `devices` processes with a device of its own each, through Lightning Fabric.
 
-    Under ``torchrun`` the processes are there already; elsewhere Fabric starts the others, which run the same command.
+    Under ``torchrun`` the processes are there already; elsewhere Fabric starts the others, which run the same command
+    from its beginning.
 
     Parameters
     ----------
-    devices : int
+    devices : int, optional
+        None: as many as torchrun started, and one without it.
     device : str, optional
         ``"cpu"`` or ``"cuda"`` (None: CUDA where there is a device).
 
-    Returns
-    -------
+    Yields
+    ------
     Ranks
 
     Raises
@@ -88,23 +95,36 @@ def join(devices, device=None):
     BsavizError
         When there are fewer GPUs than that, or torchrun started another number of processes.
     """
-    fabric_of = _fabric()
-    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
-    if kind == "cuda" and devices > torch.cuda.device_count():
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    devices = started if devices is None else devices
+    if devices < 1:
+        raise BsavizError(f"devices must be a whole number of at least 1, got {devices}")
+    if devices == started == 1:
+        yield Ranks()
+        return
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if kind.index is not None:
+        raise BsavizError(f"device {device!r} is a single one, but {devices} are to be used; say {kind.type!r}")
+    if kind.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", devices)) > torch.cuda.device_count():
         raise BsavizError(f"{devices} devices were asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
-    fabric = fabric_of(accelerator=kind, devices=devices, strategy="ddp")
-    fabric.launch()
-    if fabric.world_size != devices:
+    if started not in (1, devices):
         raise BsavizError(
-            f"{devices} devices were asked for, but torchrun started {fabric.world_size} processes; make them equal"
+            f"{devices} devices were asked for, but torchrun started {started} processes; make them equal"
         )
-    return Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    nodes = max(1, started // int(os.environ.get("LOCAL_WORLD_SIZE", started)))
+    fabric = _fabric()(accelerator=kind.type, devices=devices // nodes, num_nodes=nodes, strategy="ddp")
+    fabric.launch()
+    try:
+        yield Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    finally:
+        distributed.destroy_process_group()
 
 
 def _fabric():
     """Fabric, which is published on its own and as a part of Lightning."""
     try:
-        from lightning.fabric import Fabric
+        return require("lightning_fabric", "study").Fabric
     except ImportError:
-        Fabric = require("lightning_fabric", "study").Fabric
-    return Fabric
+        if find_spec("lightning") is None:
+            raise
+        return require("lightning.fabric", "study").Fabric
