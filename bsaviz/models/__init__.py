@@ -1,5 +1,6 @@
 """Models over point clouds, and the import of published weights."""
 
+from bsaviz.models.about import About, about
 from bsaviz.models.base import PointModel
 from bsaviz.models.config import TransformerConfig
 from bsaviz.models.erwin import Erwin
@@ -16,6 +17,7 @@ __all__ = [
     "FAMILIES",
     "PRESETS",
     "VARIANTS",
+    "About",
     "AttentionSite",
     "Erwin",
     "ErwinConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "PointModel",
     "Transformer",
     "TransformerConfig",
+    "about",
     "build",
     "check_golden",
     "configure",

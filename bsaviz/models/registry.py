@@ -95,6 +95,8 @@ def configure(name, preset="small", **overrides):
         ``"erwin"``                  a U-Net over the levels of the tree, every slot reads its ball
         ``"erwin-nsa"``              Erwin with Native Sparse Attention in place of the U-Net
         ============================ ================================================================
+
+        :func:`about` gives the equation, symbols, paper and differences of each.
     preset : str
         One of :func:`presets`. Of a Transformer: ``"published"``: 18 layers of 64 channels and 8 heads, balls of 256
         (add ``published=True, position_scaling="none"`` for the published code's behaviour too); ``"small"``: 6 layers,

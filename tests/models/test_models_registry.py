@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from bsaviz._checks import BsavizError
-from bsaviz.models import PRESETS, VARIANTS, Transformer, TransformerConfig, build, configure, presets, rebuild
+from bsaviz.models import PRESETS, VARIANTS, Transformer, TransformerConfig, about, build, configure, presets, rebuild
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -77,3 +77,20 @@ def test_a_model_is_rebuilt_from_what_a_json_keeps_of_it(name):
 def test_an_unknown_class_is_said():
     with pytest.raises(BsavizError, match="unknown class of models 'Pangolin'; there are Transformer"):
         rebuild("Pangolin", {})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_name_has_its_equation_symbols_paper_and_differences(name):
+    text = about(name)
+    assert "softmax" in text.equation
+    assert "arXiv" in text.paper
+    assert text.differences
+    for symbol in ("q_i", "k_j", "v_j", *(["sigma"] if "sigma" in text.equation else [])):
+        assert any(symbol in known for known in text.symbols)
+    shown = str(text)
+    assert all(part in shown for part in (text.title, text.equation, text.paper, text.differences, *text.symbols))
+
+
+def test_about_says_what_there_is():
+    with pytest.raises(BsavizError, match="unknown model 'bas'; there are bsa, "):
+        about("bas")
