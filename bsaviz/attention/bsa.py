@@ -67,6 +67,8 @@ class BallSparseAttention(Heads):
         2 or 3.
     train_slope : bool
         Whether the slope sigma_h of the distance bias is trained; the published code does not.
+    keep_heads : bool
+        Keep q, k, v for the backward pass; False: make them again there, by one product more.
     backend : {"auto", "triton", "torch"}
         Kernels that run it; may be changed at any time.
     """
@@ -77,9 +79,9 @@ class BallSparseAttention(Heads):
         self, dim, num_heads, ball_size=256, block_size=8, group_size=8, top_k=4, *,
         pooling="mean", group_compression=False, coarse_scores=False, group_selection=True, mask_own_ball=True,
         own_ball_leaks=False, gate="token", branches=ALL, selection="scores", seed=0, spatial_dims=3, train_slope=True,
-        backend="auto",
+        keep_heads=True, backend="auto",
     ):  # fmt: skip
-        super().__init__(dim, num_heads)
+        super().__init__(dim, num_heads, keep_heads)
         check_variant(pooling, gate, ball_size, block_size, group_size, top_k)
         check_selection(selection, seed, coarse_scores)
         self.branches = checked_branches(branches, gate)
@@ -106,14 +108,24 @@ class BallSparseAttention(Heads):
         self._check_blocks(x.shape[1])
         x = rounded(self.ball_position(x, positions, mask))
         q, k, v = self.split(x)
-        arguments = (q, k, v, self.gate(self.gating(x)), positions, self.distance_slope, mask)
+        gate = self.gate(self.gating(x))
+        with self.kept(x, q, k, v):
+            out, branches = self._attend(q, k, v, gate, positions, mask)
+        for name in BRANCHES:
+            if (found := getattr(branches, name, None)) is not None:
+                getattr(self, name)(found)
+        return self.merge(out)
+
+    def _attend(self, q, k, v, gate, positions, mask):
+        """Gated sum of the branches, and the branches themselves, or None where nobody looks at them."""
+        arguments = (q, k, v, gate, positions, self.distance_slope, mask)
         options = dict(**self.options, **self._coarse(q, k, v, mask), backend=self.backend)
-        if self.choice != "scores" or self.branches != ALL or self._may_leak(x.shape[1], mask):
+        if self.choice != "scores" or self.branches != ALL or self._may_leak(q.shape[2], mask):
             indices = self._chosen(q, k, positions, mask, options) if "selection" in self.branches else None
-            return self._observed(*chosen_attention(*arguments, indices, **options, branches=self.branches))
-        if not any(getattr(self, name).observed for name in BRANCHES):
-            return self.merge(ball_sparse_attention(*arguments, **options))
-        return self._observed(*ball_sparse_attention(*arguments, **options, return_aux=True))
+            return chosen_attention(*arguments, indices, **options, branches=self.branches)
+        if any(getattr(self, name).observed for name in BRANCHES):
+            return ball_sparse_attention(*arguments, **options, return_aux=True)
+        return ball_sparse_attention(*arguments, **options), None
 
     def trace_parameters(self):
         """What decides who reads whom: ball, block and group size, group compression and the slope (H,)."""
@@ -124,12 +136,6 @@ class BallSparseAttention(Heads):
             "group_compression": self.options["group_compression"],
             "distance_slope": self.distance_slope.detach(),
         }
-
-    def _observed(self, out, branches):
-        for name in BRANCHES:
-            if (found := getattr(branches, name)) is not None:
-                getattr(self, name)(found)
-        return self.merge(out)
 
     def _may_leak(self, num_slots, mask):
         """Whether a group may find fewer blocks than it wants, and the own ball is to fill in."""

@@ -21,7 +21,8 @@ class ErwinNSAAttention(BallSparseAttention):
     Differences to the published code: each head chooses its balls (the kernels that one builds on, fla-org's for
     language models, let 16 heads choose together), padding is masked, the slopes sigma_h are trained, and batches of
     several samples are allowed (its open question 4). Neither scores nor probabilities are kept: the kernels, and the
-    plain path tile by tile, make them again in the backward pass (its open question 3).
+    plain path tile by tile, make them again in the backward pass; so are q, k and v, and with kernels the choice where
+    every query makes its own (its open question 3).
 
     Probe points: those of :class:`BallSparseAttention`, without ``q_coarse``.
 
@@ -38,15 +39,16 @@ class ErwinNSAAttention(BallSparseAttention):
         Small balls that a query selects.
     group_size : int
         Queries that select together; 1, as published: every query for itself.
-    pooling, spatial_dims, train_slope, backend
+    pooling, spatial_dims, train_slope, keep_heads, backend
         As in :class:`BallSparseAttention`.
     """
 
     def __init__(
         self, dim, num_heads, ball_size=512, block_size=32, top_k=16, *,
-        group_size=1, pooling="mean", spatial_dims=3, train_slope=True, backend="auto",
+        group_size=1, pooling="mean", spatial_dims=3, train_slope=True, keep_heads=False, backend="auto",
     ):  # fmt: skip
         super().__init__(
             dim, num_heads, ball_size, block_size, group_size, top_k, pooling=pooling, group_selection=group_size != 1,
-            mask_own_ball=False, spatial_dims=spatial_dims, train_slope=train_slope, backend=backend,
+            mask_own_ball=False, spatial_dims=spatial_dims, train_slope=train_slope, keep_heads=keep_heads,
+            backend=backend,
         )  # fmt: skip

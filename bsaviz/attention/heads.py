@@ -1,10 +1,15 @@
 """What all attentions share: projections to heads and back, with their probe points."""
 
+from contextlib import nullcontext
+
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from bsaviz._checks import BsavizError
 from bsaviz.attention.linear import Linear
 from bsaviz.attention.probe_point import ProbePoint
+from bsaviz.attention.remade import made_again
 
 
 class Heads(nn.Module):
@@ -15,6 +20,8 @@ class Heads(nn.Module):
     dim : int
         Channels C of a token; a multiple of `num_heads`.
     num_heads : int
+    keep_heads : bool
+        Keep q, k, v for the backward pass; False: make them again there, by one product more.
 
     Attributes
     ----------
@@ -24,11 +31,11 @@ class Heads(nn.Module):
 
     branches: tuple[str, ...] = ()
 
-    def __init__(self, dim, num_heads):
+    def __init__(self, dim, num_heads, keep_heads=True):
         super().__init__()
         if num_heads < 1 or dim % num_heads:
             raise BsavizError(f"dim must be a multiple of num_heads, got dim={dim} and num_heads={num_heads}")
-        self.dim, self.num_heads = dim, num_heads
+        self.dim, self.num_heads, self.keep_heads = dim, num_heads, keep_heads
         self.qkv = Linear(dim, 3 * dim)
         self.out_proj = Linear(dim, dim)
         self.q, self.k, self.v, self.out = ProbePoint(), ProbePoint(), ProbePoint(), ProbePoint()
@@ -39,9 +46,23 @@ class Heads(nn.Module):
 
     def split(self, x):
         """q, k, v of shape (B, H, N, d) from tokens (B, N, C)."""
-        # One copy for all three; kernels would else make three, and three more when they come back for the gradient.
-        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        heads = self._in_heads(self.qkv(x))
         return self.q(heads[0]), self.k(heads[1]), self.v(heads[2])
+
+    def kept(self, x, *heads):
+        """Context of the attention to q, k, v of tokens x: unless `keep_heads`, x alone is kept for the gradient.
+
+        x is as :func:`~bsaviz.attention.linear.rounded` gives it. A compiled model plans its memory itself.
+        """
+        if self.keep_heads or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return nullcontext()
+        tokens, weight, bias = x.detach(), self.qkv.weight, self.qkv.bias
+        again = lambda: self._in_heads(F.linear(tokens, weight.to(x.dtype), bias.to(x.dtype)))
+        return made_again(again, heads)
+
+    def _in_heads(self, x):
+        # One copy for all three; kernels would else make three, and three more when they come back for the gradient.
+        return x.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
 
     def merge(self, heads):
         """Tokens (B, N, C) from the heads' outputs (B, H, N, d)."""

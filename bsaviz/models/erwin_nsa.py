@@ -152,4 +152,5 @@ def _attention(config):
         group_size=config.group_size,
         pooling=config.pooling,
         spatial_dims=config.spatial_dims,
+        keep_heads=config.recompute,  # a layer that is computed again makes them again anyway
     )

@@ -39,17 +39,23 @@ class _Frugal(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x, w1, b1, w2, b2, w3 = ctx.saved_tensors
-        gate, value = F.linear(x, w1, b1), F.linear(x, w2, b2)
-        swish, grad_hidden = F.silu(gate), grad @ w3
-        grad_value = grad_hidden * swish
-        grad_gate = _silu_gradient(grad_hidden * value, gate)
         rows = lambda t: t.flatten(0, -2)
         of_weight = lambda g, t: rows(g).T @ rows(t)
+        once = not torch.is_grad_enabled()  # nobody differentiates this gradient: memory may be used again
+        times = torch.Tensor.mul_ if once else torch.mul
+        gate, value = F.linear(x, w1, b1), F.linear(x, w2, b2)
+        swish = F.silu(gate)
+        grad_w3 = of_weight(grad, swish * value)
+        grad_hidden = grad @ w3
+        grad_value, grad_swish = times(swish, grad_hidden), times(value, grad_hidden)
+        del swish, value, grad_hidden
+        grad_gate = _silu_gradient(grad_swish, gate)
+        del grad_swish, gate
         return (
-            grad_gate @ w1 + grad_value @ w2,
+            torch.addmm(rows(grad_value @ w2), rows(grad_gate), w1).view_as(x),
             of_weight(grad_gate, x), rows(grad_gate).sum(0),
             of_weight(grad_value, x), rows(grad_value).sum(0),
-            of_weight(grad, swish * value), rows(grad).sum(0),
+            grad_w3, rows(grad).sum(0),
         )  # fmt: skip
 
 

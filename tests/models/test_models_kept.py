@@ -111,3 +111,22 @@ def test_recomputed_layers_keep_their_input_alone(recompute):
     bytes_kept, _ = kept(lambda: model(positions), model.parameters())
     tokens = 256 * model.config.dim * 4
     assert (bytes_kept < 20 * tokens) == recompute
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mlp"])
+def test_heads_are_made_again_once_with_the_same_gradients(pooling):
+    x, places = torch.randn(1, 64, 8, dtype=torch.float64, requires_grad=True), torch.randn(1, 64, 3)
+    results = {}
+    for keep_heads in (True, False):
+        torch.manual_seed(0)
+        attention = ErwinNSAAttention(8, 2, 32, 8, 2, pooling=pooling, keep_heads=keep_heads).double()
+        split, calls = attention._in_heads, []
+        attention._in_heads = lambda x, split=split, calls=calls: calls.append(0) or split(x)
+        out = attention(x, places).sin().sum()
+        assert len(calls) == 1
+        wanted = [x, *attention.parameters()]
+        first = torch.autograd.grad(out, wanted, retain_graph=True)
+        assert len(calls) == (1 if keep_heads else 2)
+        results[keep_heads] = [*first, *torch.autograd.grad(out, wanted)]
+    for ours, plain in zip(results[False], results[True]):
+        assert torch.equal(ours, plain)
