@@ -1,13 +1,16 @@
 """Training speed and memory of the whole family, at the sizes of the public data sets, in one run.
 
-``python -m bsaviz.study.bench_family`` prints a table and writes ``data/measurements/family.json``. Points are random,
-of each set's number, dimension and features: what a step costs does not depend on where they lie. A step is forward,
-backward and optimiser; trees and edges are given to it, and timed on their own. Kernels are compiled first, by several
-processes side by side.
+``python -m bsaviz.study.bench_family`` prints a table and writes ``data/measurements/family.json``, row by row. Points
+are random, of each set's number, dimension and features: what a step costs does not depend on where they lie. A step
+is forward, backward and optimiser; trees and edges are given to it, and timed on their own. Kernels are compiled first,
+by several processes side by side. What answers the papers' questions is measured first, so that a time limit leaves out
+what matters least, and says so.
 """
 
 import argparse
+import gc
 import json
+import math
 import os
 import platform
 import subprocess
@@ -21,7 +24,7 @@ import torch
 
 from bsaviz import __version__
 from bsaviz._files import whole_file
-from bsaviz.study.family import TASKS, TRANSFORMERS, measure, models_of, operations
+from bsaviz.study.family import TASKS, TRANSFORMERS, Work, measure, models_of, operations
 from bsaviz.training import pick_device
 
 BACKENDS = ("auto", "torch")
@@ -33,6 +36,8 @@ PAPER = {  # arXiv 2508.10758: Erwin-NSA against Erwin
 }
 NOTES = [
     "steps under bfloat16 autocast, trees and edges given; peak_mib holds weights, optimiser state and inputs too",
+    "step_ms: a step as Python runs it; captured_ms: the same step as one CUDA graph, which is what the GPU needs. "
+    "Small models at small sizes are bound by Python's launches, the first number, whatever their arithmetic",
     "Transformers (full, ball, bsa*, nsa) have their published 18 layers of 64 channels; Erwin and Erwin-NSA the "
     "settings of their training scripts for each task (for elasticity, those for ShapeNet)",
     "backend 'torch' is the same arithmetic in plain PyTorch, tile by tile; 'auto' is the Triton kernels",
@@ -43,31 +48,42 @@ NOTES = [
 ]
 
 
-def contestants(task, names=None, batch=None):
-    """Pairs (model, backend) of a task's rows: full attention has no kernels of ours.
+def jobs(tasks, names=None):
+    """What to measure, what matters most first: (task, batch, model, backend).
 
-    With a single sample only Erwin and Erwin-NSA run, for the comparison with the paper.
+    Full attention has no kernels of ours. With one sample only Erwin and Erwin-NSA run, for the comparison with the
+    paper; the recomputed variant only with kernels.
     """
-    rows = [name for name in models_of(task) if names is None or name in names]
-    if batch == 1:
-        rows = [name for name in rows if name not in TRANSFORMERS]
-    return [(name, backend) for name in rows for backend in BACKENDS if name != "full" or backend == "auto"]
+    found = []
+    for task in tasks:
+        for batch in TASKS[task].batches:
+            for name in models_of(TASKS[task]):
+                for backend in BACKENDS:
+                    alone = batch == 1 and name in TRANSFORMERS
+                    twice = backend == "torch" and (name == "full" or "recomputed" in name)
+                    if not alone and not twice and (names is None or name in names):
+                        found.append((task, batch, name, backend))
+    return sorted(found, key=_importance)
+
+
+def _importance(job):
+    task, batch, name, backend = job
+    of_the_papers = name in ("erwin", "erwin-nsa", "erwin-nsa, groups of 8")
+    many = batch == TASKS[task].batches[-1]
+    if of_the_papers:
+        return 0 if many else 2 if backend == "auto" else 3
+    if backend == "auto":
+        return 1 if many else 3
+    return 4
 
 
 def compile_kernels(device, tasks, names, workers):
-    """Run every model with kernels for a few steps in processes of their own: the timed process then finds them made.
-
-    Recomputed layers use the kernels of kept ones, and a Transformer those of any task of the same dimension.
-    """
-    jobs, seen = [], set()
-    for task in tasks:
-        for name, backend in contestants(TASKS[task], names):
-            kernels = (name, TASKS[task].schema["spatial_dims"] if name in TRANSFORMERS else task)
-            if backend == "auto" and name != "full" and "recomputed" not in name and kernels not in seen:
-                seen.add(kernels)
-                jobs.append((task, name))
+    """Run every model with kernels for a step in processes of their own: the timed process then finds them made."""
+    wanted = dict.fromkeys((task, name) for task, _, name, backend in jobs(tasks, names) if backend == "auto")
     running = []
-    for task, name in jobs:
+    for task, name in wanted:
+        if name == "full" or "recomputed" in name:  # nothing of ours, or nothing of its own
+            continue
         while len([p for p in running if p.poll() is None]) >= workers:
             time.sleep(0.1)
         command = [sys.executable, *COMMAND.split()[1:], "--compile", task, name, "--device", str(device)]
@@ -76,21 +92,20 @@ def compile_kernels(device, tasks, names, workers):
         process.wait()
 
 
-def run(device, name, models, seconds):
-    """Rows of one task; a model that does not fit says so."""
-    task = TASKS[name]
-    counted = operations(task, [model for model in models_of(task) if models is None or model in models])
-    rows = []
-    for batch in task.batches:
-        for model, backend in contestants(task, models, batch):
-            row = {"task": name, "points": task.points, "gflops_of_a_forward": counted[model]}
-            try:
-                row |= measure(model, task, batch, backend, device, seconds)
-            except torch.OutOfMemoryError:
-                row |= {"model": model, "backend": backend, "batch": batch, "failed": "out of memory"}
-            rows.append(row)
-            print(line(row), flush=True)
-    return rows
+def run(device, job, seconds, counted):
+    """One row; a model that does not fit says so. `counted` keeps the operations of a task's models."""
+    task, batch, name, backend = job
+    if (task, name) not in counted:
+        counted[task, name] = operations(TASKS[task], [name])[name]
+    row = {"task": task, "points": TASKS[task].points, "gflops_of_a_forward": counted[task, name]}
+    try:
+        return row | measure(name, TASKS[task], batch, backend, device, seconds)
+    except torch.OutOfMemoryError:
+        return row | {"model": name, "backend": backend, "batch": batch, "failed": "out of memory"}
+    finally:
+        gc.collect()  # a captured step and its memory are a cycle
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def line(row):
@@ -99,7 +114,8 @@ def line(row):
     if "failed" in row:
         return f"{start}  {row['failed']}"
     memory = f"{row['peak_mib']:9.0f} MiB" if "peak_mib" in row else ""
-    return f"{start} {row['step_ms']:9.2f} ms {row['steps_per_s']:8.1f} steps/s {memory}"
+    graph = f" graph {row['captured_ms']:8.2f} ms" if "captured_ms" in row else ""
+    return f"{start} {row['step_ms']:9.2f} ms {row['steps_per_s']:8.1f} steps/s{graph} {memory}"
 
 
 def against_erwin(rows):
@@ -112,6 +128,8 @@ def against_erwin(rows):
             continue
         ratio = {"task": task, "model": model, "backend": backend, "batch": batch}
         ratio["speed"] = erwin["step_ms"] / row["step_ms"]
+        if "captured_ms" in row and "captured_ms" in erwin:
+            ratio["speed_captured"] = erwin["captured_ms"] / row["captured_ms"]
         ratio["operations"] = row["gflops_of_a_forward"] / erwin["gflops_of_a_forward"]
         if "peak_mib" in row:
             ratio["memory"] = row["peak_mib"] / erwin["peak_mib"]
@@ -130,10 +148,12 @@ def versions():
 
 
 def main(arguments=None):
+    started = time.monotonic()
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--models", nargs="+", help="rows of the table (default: all), e.g. bsa erwin 'erwin-nsa'")
-    parser.add_argument("--seconds", type=float, default=0.3, help="time for each row's steps")
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each row's steps")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no further row is begun")
     parser.add_argument("--device")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile kernels")
     parser.add_argument("--out", default="data/measurements/family.json")
@@ -142,24 +162,22 @@ def main(arguments=None):
     device = pick_device(options.device)
     if options.compile:
         task, model = options.compile
-        measure(model, TASKS[task], 1, "auto", device, 0)
+        for batch in TASKS[task].batches:  # whether a number is a multiple of 16 is compiled in, too
+            Work(models_of(TASKS[task])[model], TASKS[task], batch, "auto", device).step()
         return
     if device.type == "cuda":
         compile_kernels(device, options.tasks, options.models, options.workers)
-    rows = others(options.out, options.tasks, device)
-    for task in options.tasks:
-        rows += run(device, task, options.models, options.seconds)
+    rows, counted, left_out = [], {}, []
+    for job in jobs(options.tasks, options.models):
+        if time.monotonic() - started > options.limit:
+            left_out.append(dict(zip(("task", "batch", "model", "backend"), job)))
+            continue
+        rows.append(run(device, job, options.seconds, counted))
+        print(line(rows[-1]), flush=True)
         write(rows, device, options.out)
-
-
-def others(path, tasks, device):
-    """Rows of the tasks that are not run now, where the file has them from such a device and such versions."""
-    path = Path(path)
-    if not path.is_file():
-        return []
-    before = json.loads(path.read_text())
-    same = before["versions"] == versions() and before["device"] == name_of(device)
-    return [row for row in before["rows"] if same and row["task"] not in tasks]
+    if left_out:
+        print(f"{len(left_out)} rows left out by the time limit", flush=True)
+        write(rows, device, options.out, left_out)
 
 
 def name_of(device):
@@ -167,7 +185,7 @@ def name_of(device):
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
 
 
-def write(rows, device, path):
+def write(rows, device, path, left_out=()):
     """Keep what has been measured so far, and what follows from it."""
     report = {
         "command": COMMAND,
@@ -177,6 +195,7 @@ def write(rows, device, path):
         "notes": NOTES,
         "erwin_nsa_against_erwin": against_erwin(rows),
         "paper": PAPER,
+        "left_out_by_the_time_limit": list(left_out),
         "rows": rows,
     }
     with whole_file(Path(path)) as partial:

@@ -8,10 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from bsaviz.models import build
+from bsaviz.study.bench_training import captured
 from bsaviz.study.cost import count_gflops
 from bsaviz.study.peak_memory import cuda_peak
 
 MIB = 2**20
+SLOW = 400  # milliseconds from which on a step's launches are a small part of it, and no graph is captured
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def models_of(task):
 
 
 class Work:
-    """A model in training on random clouds of a task; trees and edges are made once, as a loader makes them.
+    """A model in training on random clouds of a task.
+
+    Trees, their levels and the edges are made once, as a loader makes them; a step begins at the points.
 
     Parameters
     ----------
@@ -97,37 +101,41 @@ class Work:
         self.positions = torch.rand(batch * task.points, dims, device=device)
         self.features = torch.randn(batch * task.points, features, device=device) if features else None
         self.sample = torch.arange(batch, device=device).repeat_interleave(task.points)
-        self.tree = self.build_tree()
-        self.inputs = {"edges": self.build_graph()} if hasattr(self.model, "graph") else {}
+        self.prepare()
         self.target = torch.randn(batch * task.points, task.schema["out_features"], device=device)
-        self.optimiser = torch.optim.AdamW(p for p in self.model.parameters() if p.requires_grad)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        on_gpu = device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(parameters, fused=on_gpu, capturable=on_gpu)
 
-    def build_tree(self):
-        """The trees of all samples."""
-        return self.model.tree(self.positions, self.sample)
-
-    def build_graph(self):
-        """The edges of all samples, for models that pass messages."""
-        return self.model.graph(self.positions, self.tree)
+    def prepare(self):
+        """The trees of all samples, and the edges for a model that passes messages: what a step is given."""
+        self.tree = self.model.tree(self.positions, self.sample)
+        edges = {"edges": self.model.graph(self.positions, self.tree)} if hasattr(self.model, "graph") else {}
+        self.arguments = self.model.leaf_arguments(self.positions, self.features, self.tree, **edges)
 
     def step(self):
         """Forward, backward and optimiser, under bfloat16 autocast on a GPU, as in training."""
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            out = self.model(self.positions, self.features, self.sample, self.tree, **self.inputs)
+            out = self.tree.scatter(self.model.forward_leaves(**self.arguments))
         F.mse_loss(out.float(), self.target).backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
 
 
 def time_steps(call, device, seconds, most=30):
-    """Median milliseconds of a call: two that are not counted, then about so many seconds of them, at least two."""
-    _milliseconds(call, device)
-    count = int(min(max(1e3 * seconds / _milliseconds(call, device), 2), most))
-    return float(np.median([_milliseconds(call, device) for _ in range(count)]))
+    """Median milliseconds of a call: one that is not counted, then about so many seconds of them, at least one."""
+    once = _milliseconds(call, device)
+    times = [_milliseconds(call, device)]
+    count = int(min(1e3 * seconds / min(once, times[0]), most)) - 1
+    return float(np.median(times + [_milliseconds(call, device) for _ in range(count)]))
 
 
-def measure(name, task, batch, backend, device, seconds):
-    """One row of the result."""
+def measure(name, task, batch, backend, device, seconds, *, capture=True):
+    """One row of the result.
+
+    ``step_ms`` is a step as Python runs it, ``captured_ms`` the same step as one CUDA graph: what the GPU needs. Where
+    the two differ much, the first says how many operations a model is made of, and little of their size.
+    """
     row = models_of(task)[name]
     work = Work(row, task, batch, backend, device)
     result = {
@@ -136,16 +144,17 @@ def measure(name, task, batch, backend, device, seconds):
         "batch": batch,
         "preset": row[1],
         "parameters": sum(p.numel() for p in work.model.parameters()),
+        "prepare_ms": time_steps(work.prepare, device, seconds / 10, most=3),
         "step_ms": time_steps(work.step, device, seconds),
-        "tree_ms": time_steps(work.build_tree, device, seconds / 10, most=5),
     }
     result["steps_per_s"] = 1e3 / result["step_ms"]
-    if "edges" in work.inputs:
-        result["graph_ms"] = time_steps(work.build_graph, device, seconds / 10, most=5)
     if device.type == "cuda":
         held = torch.cuda.memory_allocated(device) / MIB
         result["step_peak_mib"] = cuda_peak(work.step, device)
         result["peak_mib"] = held + result["step_peak_mib"]
+        if capture and result["step_ms"] < SLOW:
+            result["captured_ms"] = time_steps(captured(work.step), device, seconds)
+            result["captured_steps_per_s"] = 1e3 / result["captured_ms"]
     return result
 
 

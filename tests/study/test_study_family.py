@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+import xarray as xr
 
+from bsaviz._checks import BsavizError
 from bsaviz.models import build
 from bsaviz.study import ablate_top_k, bench_family, family
 from bsaviz.study.family import TASKS, Task, Work, models_of, operations
+from bsaviz.study.studies.plans import config_of, settings_of
 
 TINY = Task(
     120, (1, 2), dict(spatial_dims=3, in_features=2, out_features=2), {"erwin": "tiny", "erwin-nsa": "tiny"}
@@ -59,7 +62,7 @@ def test_the_benchmark_writes_rows_and_ratios(tmp_path, monkeypatch, capsys):
     assert set(rows) == {(name, backend, batch) for name in names for backend in ("auto", "torch") for batch in (1, 2)}
     for row in rows.values():
         assert row["step_ms"] > 0
-        assert row["graph_ms"] > 0
+        assert row["prepare_ms"] > 0
         assert row["steps_per_s"] == pytest.approx(1e3 / row["step_ms"])
     assert report["versions"]["torch"] == str(torch.__version__)
     ratio = next(r for r in report["erwin_nsa_against_erwin"] if r["backend"] == "torch" and r["batch"] == 2)
@@ -78,57 +81,71 @@ def test_a_ratio_is_taken_with_the_same_backend_and_batch():
     assert (ratio["speed"], ratio["memory"], ratio["operations"]) == (2, 0.5, 0.5)
 
 
-def test_full_attention_runs_once_and_what_does_not_fit_is_said(monkeypatch):
-    assert [backend for name, backend in bench_family.contestants(TINY) if name == "full"] == ["auto"]
-    assert {name.split("-")[0] for name, _ in bench_family.contestants(TINY, batch=1)} == {"erwin"}
+def test_jobs_are_every_row_once_and_the_papers_come_first():
+    jobs = bench_family.jobs(TASKS)
+    assert len(set(jobs)) == len(jobs)
+    every = {(task, name) for task in TASKS for name in models_of(TASKS[task])}
+    assert {(task, name) for task, _, name, _ in jobs} == every
+    assert {backend for _, _, name, backend in jobs if name == "full"} == {"auto"}
+    assert {name.split("-")[0].split(",")[0] for _, batch, name, _ in jobs if batch == 1} == {"erwin"}
+    first = jobs[: 2 * 3 * len(TASKS)]
+    assert {name for _, _, name, _ in first} == {"erwin", "erwin-nsa", "erwin-nsa, groups of 8"}
+    assert all(batch == TASKS[task].batches[-1] for task, batch, _, _ in first)
+
+
+def test_what_does_not_fit_is_said(monkeypatch):
     monkeypatch.setitem(TASKS, "md", TINY)
 
     def too_large(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(bench_family, "measure", too_large)
-    rows = bench_family.run(CPU, "md", ["bsa"], 0)
-    assert len(rows) == 2
-    assert {row["failed"] for row in rows} == {"out of memory"}
-    assert "out of memory" in bench_family.line(rows[0])
+    row = bench_family.run(CPU, ("md", 2, "bsa", "auto"), 0, {("md", "bsa"): 1.0})
+    assert row["failed"] == "out of memory"
+    assert "out of memory" in bench_family.line(row)
+    assert bench_family.against_erwin([row]) == []
 
 
-def test_time_is_a_median_of_calls_after_two(monkeypatch):
-    calls = iter([9.0, 1.0, 1.0, 2.0, 3.0])
+def test_a_time_limit_leaves_rows_out_and_says_which(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "md", TINY)
+    out = tmp_path / "family.json"
+    bench_family.main(["--tasks", "md", "--models", "erwin", "--limit", "-1", "--device", "cpu", "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert report["rows"] == []
+    assert {row["backend"] for row in report["left_out_by_the_time_limit"]} == {"auto", "torch"}
+
+
+def test_time_is_a_median_of_calls_after_the_first(monkeypatch):
+    calls = iter([9.0, 1.0, 2.0, 3.0])
     monkeypatch.setattr(family, "_milliseconds", lambda call, device: next(calls))
     assert family.time_steps(lambda: None, CPU, seconds=0.003) == 2.0
 
 
-def test_the_ablation_trains_every_k_and_writes_error_and_cost(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate_top_k, "TRAIN_INDICES", range(2))
-    monkeypatch.setattr(ablate_top_k, "TEST_INDICES", range(48, 49))
-
-    def here(runs, options, folder):  # in this process
-        settings = (options.steps, options.batch, options.points, options.device, options.preset)
-        return [ablate_top_k.trained(name, k, seed, *settings) for name, k, seed in runs]
-
-    monkeypatch.setattr(ablate_top_k, "side_by_side", here)
-    monkeypatch.setattr(ablate_top_k, "REPEATS", 1)
+def test_the_ablation_draws_k_from_the_study_and_leaves_out_what_is_missing(tmp_path, monkeypatch, capsys):
+    names = ["BSA", "top-k 8", "Erwin-NSA, top-k 4", "ball 64"]
+    error = xr.DataArray([[0.4, 0.42], [0.3, float("nan")], [0.2, 0.21], [0.9, 0.9]], dims=("variant", "seed"))
+    study = xr.Dataset(
+        {"relative_l2": error, "training_ms": ("variant", [10.0, 20.0, float("nan"), 1.0])},
+        {"variant": names, "seed": [0, 1]}, {"device": "a device"},
+    )  # fmt: skip
+    monkeypatch.setattr(ablate_top_k, "open_study", {"sensitivity": study}.get)
     out = tmp_path / "top-k.json"
-    settings = ["--steps", "2", "--batch", "1", "--points", "150", "--preset", "tiny", "--device", "cpu"]
-    ablate_top_k.main([*settings, "--top-k", "1", "4", "--out", str(out)])
-    rows = json.loads(out.read_text())["rows"]
-    assert [(row["model"], row["top_k"]) for row in rows] == [
-        ("bsa", 1),
-        ("bsa", 4),
-        ("erwin-nsa", 1),
-        ("erwin-nsa", 4),
-    ]
-    for row in rows:
-        assert 0 < row["relative_l2"] < 2
-        assert row["training_ms"] > 0
-    for few, many in (rows[:2], rows[2:]):
-        assert few["gflops_of_a_forward"] < many["gflops_of_a_forward"]
+    ablate_top_k.main(["--out", str(out)])
+    report = json.loads(out.read_text())
+    found = [(row["model"], row["top_k"], row["seed"], row["relative_l2"]) for row in report["rows"]]
+    assert found == [
+        ("bsa", 4, 0, 0.4), ("bsa", 4, 1, 0.42), ("bsa", 8, 0, 0.3),
+        ("erwin-nsa", 4, 0, 0.2), ("erwin-nsa", 4, 1, 0.21),
+    ]  # fmt: skip
+    assert [row.get("steps_per_s") for row in report["rows"]] == [100, 100, 50, None, None]
+    assert report["device"] == "a device"
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+    with pytest.raises(BsavizError, match="no trainings with different top_k"):
+        ablate_top_k.top_k_rows(study.isel(variant=[3]))
 
 
-def test_a_training_that_fails_is_named(monkeypatch, tmp_path):
-    options = ablate_top_k.argparse.Namespace(
-        workers=1, steps=0, batch=1, points=100, device="cpu", preset="tiny", seeds=[0]
-    )
-    with pytest.raises(RuntimeError, match=r"training \('bsa', 4, 0\) failed"):
-        ablate_top_k.side_by_side([("bsa", 4, 0)], options, tmp_path)
+def test_the_study_has_the_variants_that_the_ablation_reads():
+    for (model, k), name in ablate_top_k.VARIANTS.items():
+        settings = settings_of("sensitivity", name)
+        assert config_of(settings).top_k == k
+        assert settings["model"] == model
