@@ -91,10 +91,8 @@ def compressed_attention_backward(grad_out, q, k_coarse, v_coarse, block_mask, o
 
 def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball):
     """Indices of the best blocks of every group, best first, ties to the lowest, -1 for a missing slot."""
-    if group_size == 1 and per_query.picks(k_coarse.shape[2]):
-        return per_query.select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, top_k, mask_own_ball)
-    return select.select_blocks(
-        score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball)
+    module = per_query if per_query.picks(k_coarse.shape[2], group_size, top_k) else select
+    return module.select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball)
 
 
 def selected_attention(q, k, v, indices, point_mask, block_size, group_size):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
-from . import inverse
+from . import inverse, per_query
 from .fused_backward import backward_plan
 from .fused_forward import Spec, forward_plan, room_of, saved_room
 from .launch import addressable
@@ -111,8 +111,10 @@ def _backward(dout, inputs, saved, spec):
         spec = spec._replace(aligned=False)
     plan = _plan(backward_plan, spec)
     tensors = dict(zip(INPUTS, inputs), dout=dout) | _absent(inputs)
-    if inverse.waits(spec.groups, spec.top_k, spec.group == 1):  # ahead of the gradients' memory: sorting takes some
-        indices = room_of(spec).views(saved)["indices"]
+    waits = inverse.waits(spec.groups, spec.top_k, spec.group == 1)
+    if waits or per_query.forgets(spec.blocks, spec.group, spec.top_k):
+        tensors["indices"] = indices = _choice(inputs, saved, spec)
+    if waits:  # ahead of the gradients' memory: sorting takes some
         tensors["order"], tensors["bounds"] = inverse.inverse_index(indices, spec.blocks)
     like = lambda x: None if x is None else torch.empty_like(x)
     grads = dict(dq=like(q), dk=like(k), dv=like(v), dgate=like(gate), dslope=like(slope),
@@ -120,6 +122,16 @@ def _backward(dout, inputs, saved, spec):
     tensors |= dict.fromkeys(OPTIONAL) | grads
     plan(tensors, {"saved": saved, "scratch": plan.rooms["scratch"].allocate(q.device)})
     return tuple(grads.values())
+
+
+def _choice(inputs, saved, spec):
+    """The blocks that the forward chose: as it kept them, or chosen again."""
+    kept = room_of(spec).views(saved)
+    if "indices" in kept:
+        return kept["indices"]
+    k_coarse = kept["kc"] if inputs[8] is None else inputs[8]
+    return per_query.select_blocks(inputs[0], k_coarse, kept.get("block_mask"), spec.ball, spec.block, spec.group,
+                                   spec.top_k, spec.mask_own_ball, torch.int16)
 
 
 def _fake_backward(dout, q, k, v, gate, positions, distance_slope, point_mask, q_coarse, k_coarse, v_coarse, saved,
@@ -218,7 +230,7 @@ def chosen_blocks(arguments, options):
     """Indices (B,H,G,k) that the forward chooses for these arguments and sizes."""
     inputs = _ready(*arguments)
     spec = _spec(inputs, tuple(options[name] for name in NAMES))
-    return room_of(spec).views(_forward(inputs, spec)[1])["indices"]
+    return _choice(inputs, _forward(inputs, spec)[1], spec)
 
 
 def _flops(q, args, products):

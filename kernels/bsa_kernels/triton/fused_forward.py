@@ -111,14 +111,9 @@ def score_source(spec):
     return "qc" if spec.coarse_scores or pooled else "q" if spec.group == 1 else "score_q"
 
 
-def picks_itself(spec):
-    """Whether every query looks through all blocks for itself, see `per_query`; there is no first pass then."""
-    return spec.group == 1 and per_query.picks(spec.blocks)
-
-
-def index_dtype(blocks, group):
-    """Of the saved choice: where every query has its own, nothing saved is larger."""
-    return torch.int16 if group == 1 and blocks < 2**15 else torch.int32
+def at_once(spec):
+    """Whether every query or group looks through all blocks at once, see `per_query`; there is no first pass then."""
+    return per_query.picks(spec.blocks, spec.group, spec.top_k)
 
 
 def saved_room(B, H, N, d, dtype, masked, given, block, group, top_k, group_compression):
@@ -126,8 +121,9 @@ def saved_room(B, H, N, d, dtype, masked, given, block, group, top_k, group_comp
     blocks = N // block
     rows = blocks if group_compression else N
     parts = dict(compression=((B, H, rows, d), dtype), ball_lse=((B, H, N), torch.float32),
-                 compression_lse=((B, H, rows), torch.float32), selection_lse=((B, H, N), torch.float32),
-                 indices=((B, H, N // group, top_k), index_dtype(blocks, group)))
+                 compression_lse=((B, H, rows), torch.float32), selection_lse=((B, H, N), torch.float32))
+    if not per_query.forgets(blocks, group, top_k):
+        parts["indices"] = (B, H, N // group, top_k), torch.int32
     for name, own, kept in zip(("qc", "kc", "vc"), given, (group_compression, True, True)):
         if kept and not own:
             parts[name] = (B, H, blocks, d), dtype
@@ -146,7 +142,9 @@ def forward_plan(spec):
     kept = max(4, triton.next_power_of_2(spec.top_k))
     saved = room_of(spec)
     source = score_source(spec)
-    scratch = {} if picks_itself(spec) else dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
+    scratch = {} if at_once(spec) else dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
+    if "indices" not in saved.parts:
+        scratch["indices"] = (spec.B, spec.H, spec.groups, spec.top_k), torch.int16
     if source == "score_q":
         scratch["score_q"] = (spec.B, spec.H, spec.groups, spec.d), spec.dtype
     pools = [name for name, own in zip(("qc", "kc", "vc"), spec.given) if not own]
@@ -186,10 +184,10 @@ def _coarse_launches(spec, kept, source):
     scale = LOG2E / math.sqrt(spec.d)
     common = dict(D=spec.d, BLOCK_D=block_d(spec.d), OWN=spec.mask_own_ball, MASKED=spec.masked)
     how = dict(LAZY=spec.dtype == torch.bfloat16, PRECISION=precision(spec.dtype))
-    if picks_itself(spec):
+    if at_once(spec):
         coarse = [Launch(
             attend._forward, (triton.cdiv(count, rows), spec.heads),
-            ("q", "kc", "vc", "compression", "compression_lse", "block_mask", None, None),
+            (queries, "kc", "vc", "compression", "compression_lse", "block_mask", None, None),
             (count, spec.blocks, spec.H, scale), D=spec.d, BLOCK_D=block_d(spec.d), BLOCK_M=rows, BLOCK_N=cols,
             RANGE=0, POS_D=0, MASKED=spec.masked, EVEN_Q=count % rows == 0, EVEN_K=spec.blocks % cols == 0,
             STAGES=stages, num_warps=warps, num_stages=stages, **crowded(spec), **how)]  # fmt: skip
@@ -220,10 +218,8 @@ def _coarse_launches(spec, kept, source):
 
 
 def _selection_launches(spec, kept, source, part, balls):
-    if picks_itself(spec):
-        return [per_query.pick_launch(spec, source), per_query.forward_launch(spec)]
     shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
-    inside = kept == 4 and shared["GROUPS"] * part <= 64
+    inside = not at_once(spec) and kept == 4 and shared["GROUPS"] * part <= 64
     pick = []
     if not inside:
         rows, warps, depth = select.pick_config(kept * part)
@@ -232,12 +228,14 @@ def _selection_launches(spec, kept, source, part, balls):
             (source, "kc", "block_mask", "tiles", "indices"), (spec.groups, spec.blocks, spec.H, *balls), ROWS=rows,
             D=spec.d, CHUNK_D=depth, TILE=part, KEPT=kept, TOP_K=spec.top_k, OWN=spec.mask_own_ball,
             MASKED=spec.masked, num_warps=warps)]  # fmt: skip
+    if at_once(spec):
+        pick = [per_query.pick_launch(spec, source)]
     if spec.group == 1:
         return [*pick, per_query.forward_launch(spec)]
     return [*pick, Launch(
         selection._forward, (triton.cdiv(spec.groups, shared["GROUPS"]), spec.heads),
         ("q", "k", "v", "indices", "mask", "out", "selection_lse", "gate", "out", "compression", source, "kc",
-         "block_mask", "tiles"),
+         "block_mask", "tiles" if inside else None),
         (spec.N, spec.groups, spec.blocks, spec.H, *balls, LOG2E / math.sqrt(spec.d)), COMBINE=True,
         REPEAT=spec.block if spec.group_compression else 1, PICK=part if inside else 0, OWN=spec.mask_own_ball,
         **shared)]  # fmt: skip

@@ -65,9 +65,10 @@ def _gather(base, points, keep, D: tl.constexpr, WIDE: tl.constexpr, MASKED: tl.
 def _pick(Q, K, BlockMask, Indices, N, M, H, ball: tl.constexpr, ball_blocks: tl.constexpr, D: tl.constexpr,
           WIDE: tl.constexpr, CHANNELS: tl.constexpr, BLOCKS: tl.constexpr, QUERIES: tl.constexpr,
           TOP_K: tl.constexpr, OWN: tl.constexpr, MASKED: tl.constexpr):
-    """The best blocks of each query, best first, ties to the lowest. ball, ball_blocks: queries and blocks of a ball.
+    """The best blocks of each of N queries (or groups of them), best first, ties to the lowest.
 
-    OWN: leave out the blocks of the query's own ball.
+    ball, ball_blocks: queries and blocks of a ball. OWN: leave out the blocks of the query's own ball. Scores are
+    compared as integers of the same order, whose maximum over a warp is one instruction.
     """
     head = tl.program_id(1).to(tl.int64)
     rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
@@ -87,14 +88,15 @@ def _pick(Q, K, BlockMask, Indices, N, M, H, ball: tl.constexpr, ball_blocks: tl
         there = (tl.arange(0, BLOCKS) < M)[None, :, None] & (depth < D)[None, None, :]
         k = tl.load(K + tl.arange(0, BLOCKS)[None, :, None] * D + depth[None, None, :], mask=there, other=0.0)
         s += tl.sum(q.to(tl.float32)[:, None, :] * k.to(tl.float32), 2)
-    s = tl.where(keep, s, float("-inf"))
+    rank = (s + 0.0).to(tl.int32, bitcast=True)  # the sum makes -0 a 0
+    rank = tl.where(rank < 0, rank ^ 0x7FFFFFFF, rank)
+    rank = tl.where(keep & (s == s), rank, -2147483648)
     for slot in tl.static_range(TOP_K):
-        best = tl.max(s, 1)
-        chosen = tl.min(tl.where((s == best[:, None]) & keep, cols, NEVER), 1)
-        found = best > float("-inf")
+        best = tl.max(rank, 1)
+        chosen = tl.min(tl.where(rank == best[:, None], cols, NEVER), 1)
         tl.store(Indices + (head * N + rows) * TOP_K + slot,
-                 tl.where(found, chosen, -1).to(Indices.dtype.element_ty), mask=inside)
-        s = tl.where(cols == chosen[:, None], float("-inf"), s)
+                 tl.where(best > -2147483648, chosen, -1).to(Indices.dtype.element_ty), mask=inside)
+        rank = tl.where(cols == chosen[:, None], -2147483648, rank)
 
 
 @triton.jit
@@ -209,9 +211,14 @@ def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, 
         tl.store(DQ + base + rows[:, None] * D + depth, dq.to(DQ.dtype.element_ty), mask=inside[:, None] & (depth < D))
 
 
-def picks(blocks):
-    """Whether a query looks at all its blocks at once, without `select`'s first pass."""
-    return blocks <= PICKED
+def picks(blocks, group, top_k):
+    """Whether a query or group looks at all blocks at once, without `select`'s first pass (good at keeping four)."""
+    return blocks <= PICKED and (group == 1 or top_k > 4)
+
+
+def forgets(blocks, group, top_k):
+    """Whether the choice is made again in the backward pass: where every query has its own, nothing kept is larger."""
+    return group == 1 and picks(blocks, group, top_k)
 
 
 def config(d, block, top_k):
@@ -240,14 +247,15 @@ def _pick_constants(d, blocks):
                 num_warps=1 if padded <= 256 else 2)
 
 
-def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, top_k, mask_own_ball, dtype=torch.int64):
-    """Indices (B,H,N,top_k) of the blocks of highest score of every query; see `picks`."""
-    B, H, N, d = score_q.shape
+def select_blocks(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball,
+                  dtype=torch.int64):
+    """Indices (B,H,G,top_k) of the blocks of highest score of every group; see `picks`."""
+    B, H, G, d = score_q.shape
     M = k_coarse.shape[2]
-    indices = torch.empty(B, H, N, top_k, dtype=dtype, device=score_q.device)
+    indices = torch.empty(B, H, G, top_k, dtype=dtype, device=score_q.device)
     how = _pick_constants(d, M)
-    _pick[(triton.cdiv(N, how["QUERIES"]), B * H)](
-        score_q.contiguous(), k_coarse.contiguous(), as_bytes(block_mask), indices, N, M, H, ball_size,
+    _pick[(triton.cdiv(G, how["QUERIES"]), B * H)](
+        score_q.contiguous(), k_coarse.contiguous(), as_bytes(block_mask), indices, G, M, H, ball_size // group_size,
         ball_size // block_size, TOP_K=top_k, OWN=mask_own_ball, MASKED=block_mask is not None, **how)
     return indices
 
@@ -280,9 +288,10 @@ def backward_q(dout, q, k, v, indices, point_mask, lse, block_size):
 def pick_launch(spec, source):
     """`select_blocks` as a launch of a plan."""
     how = _pick_constants(spec.d, spec.blocks)
-    return Launch(_pick, (triton.cdiv(spec.N, how["QUERIES"]), spec.heads), (source, "kc", "block_mask", "indices"),
-                  (spec.N, spec.blocks, spec.H, spec.ball, spec.ball // spec.block), TOP_K=spec.top_k,
-                  OWN=spec.mask_own_ball, MASKED=spec.masked, **how)  # fmt: skip
+    return Launch(_pick, (triton.cdiv(spec.groups, how["QUERIES"]), spec.heads),
+                  (source, "kc", "block_mask", "indices"),
+                  (spec.groups, spec.blocks, spec.H, spec.ball // spec.group, spec.ball // spec.block),
+                  TOP_K=spec.top_k, OWN=spec.mask_own_ball, MASKED=spec.masked, **how)  # fmt: skip
 
 
 def forward_launch(spec):
