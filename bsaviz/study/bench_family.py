@@ -41,8 +41,9 @@ NOTES = [
     "Transformers (full, ball, bsa*, nsa) have their published 18 layers of 64 channels; Erwin and Erwin-NSA the "
     "settings of their training scripts for each task (for elasticity, those for ShapeNet)",
     "backend 'torch' is the same arithmetic in plain PyTorch, tile by tile; 'auto' is the Triton kernels",
-    "the paper compares a kernel for NSA with plain Erwin; erwin_nsa_against_erwin compares both with kernels, or both "
-    "plain: 'operations' says what the arithmetic alone would give",
+    "erwin_nsa_against_erwin compares both with kernels, or both plain; its gflops, pairs (a weight of one query for "
+    "one key, an exponential each) and launches are times Erwin's. The paper compares a kernel for NSA with plain "
+    "Erwin: 'speed_over_plain_erwin'",
     "in 'erwin-nsa', as published, every query chooses its own blocks; in 'groups of 8' eight queries choose together, "
     "as in Ball Sparse Attention, and the kernels then work on tiles of queries that read the same keys",
 ]
@@ -97,9 +98,10 @@ def run(device, job, seconds, counted):
     task, batch, name, backend = job
     if (task, name) not in counted:
         counted[task, name] = operations(TASKS[task], [name])[name]
-    row = {"task": task, "points": TASKS[task].points, "gflops_of_a_forward": counted[task, name]}
+    row = {"task": task, "points": TASKS[task].points, **counted[task, name]}
+    launches = device.type == "cuda" and _importance(job) == 0
     try:
-        return row | measure(name, TASKS[task], batch, backend, device, seconds)
+        return row | measure(name, TASKS[task], batch, backend, device, seconds, counted=launches)
     except torch.OutOfMemoryError:
         return row | {"model": name, "backend": backend, "batch": batch, "failed": "out of memory"}
     finally:
@@ -130,9 +132,14 @@ def against_erwin(rows):
         ratio["speed"] = erwin["step_ms"] / row["step_ms"]
         if "captured_ms" in row and "captured_ms" in erwin:
             ratio["speed_captured"] = erwin["captured_ms"] / row["captured_ms"]
-        ratio["operations"] = row["gflops_of_a_forward"] / erwin["gflops_of_a_forward"]
+        for what in ("gflops_of_a_forward", "pairs_of_a_forward", "launches"):
+            if what in row and what in erwin:
+                ratio[what] = row[what] / erwin[what]
         if "peak_mib" in row:
             ratio["memory"] = row["peak_mib"] / erwin["peak_mib"]
+        plain = found.get((task, "erwin", "torch", batch))
+        if backend == "auto" and plain is not None:
+            ratio["speed_over_plain_erwin"] = plain["step_ms"] / row["step_ms"]
         ratios.append(ratio)
     return ratios
 

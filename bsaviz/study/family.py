@@ -130,11 +130,12 @@ def time_steps(call, device, seconds, most=30):
     return float(np.median(times + [_milliseconds(call, device) for _ in range(count)]))
 
 
-def measure(name, task, batch, backend, device, seconds, *, capture=True):
+def measure(name, task, batch, backend, device, seconds, *, counted=False):
     """One row of the result.
 
     ``step_ms`` is a step as Python runs it, ``captured_ms`` the same step as one CUDA graph: what the GPU needs. Where
-    the two differ much, the first says how many operations a model is made of, and little of their size.
+    the two differ much, the first says how many operations a model is made of (``launches``, where `counted`), and
+    little of their size.
     """
     row = models_of(task)[name]
     work = Work(row, task, batch, backend, device)
@@ -152,19 +153,46 @@ def measure(name, task, batch, backend, device, seconds, *, capture=True):
         held = torch.cuda.memory_allocated(device) / MIB
         result["step_peak_mib"] = cuda_peak(work.step, device)
         result["peak_mib"] = held + result["step_peak_mib"]
-        if capture and result["step_ms"] < SLOW:
+        if counted:
+            result["launches"] = launches(work.step)
+        if result["step_ms"] < SLOW:
             result["captured_ms"] = time_steps(captured(work.step), device, seconds)
             result["captured_steps_per_s"] = 1e3 / result["captured_ms"]
     return result
 
 
 def operations(task, names):
-    """GFLOPs of a forward on one sample, counted, by the name of the model."""
+    """GFLOPs and attention pairs of a forward on one sample, counted, by the name of the model."""
     counted = {}
     for name in names:
         model_name, preset, settings = models_of(task)[name]
-        counted[name] = count_gflops(build(model_name, preset, **settings), task.points)
+        model = build(model_name, preset, **settings)
+        gflops = count_gflops(model, task.points)
+        counted[name] = {"gflops_of_a_forward": gflops, "pairs_of_a_forward": attention_pairs(model, task.points)}
     return counted
+
+
+def attention_pairs(model, num_points):
+    """How many weights of queries for keys a forward takes in all layers, heads and branches, one exponential each."""
+    positions = torch.rand(num_points, model.config.spatial_dims)
+    pairs = 0
+    for site in model.attention_sites(model.tree(positions)):
+        slots, attention = len(site.attended), site.attention
+        known = getattr(attention, "options", None) or attention.trace_parameters()
+        block, top_k = known.get("block_size"), known.get("top_k", getattr(attention, "top_k", 0))
+        keys = known.get("ball_size", 0) + known.get("window", 0) or slots
+        if block:
+            keys += top_k * block + slots // block // (block if known.get("group_compression") else 1)
+        pairs += slots * attention.num_heads * keys
+    return pairs
+
+
+def launches(call):
+    """How many operations a call gives to the GPU: kernels, and copies that it does itself."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    return sum(event.count for event in profile.key_averages() if event.device_time_total > 0)
 
 
 def _milliseconds(call, device):

@@ -9,7 +9,7 @@ import xarray as xr
 from bsaviz._checks import BsavizError
 from bsaviz.models import build
 from bsaviz.study import ablate_top_k, bench_family, family
-from bsaviz.study.family import TASKS, Task, Work, models_of, operations
+from bsaviz.study.family import TASKS, Task, Work, attention_pairs, models_of, operations
 from bsaviz.study.studies.plans import config_of, settings_of
 
 TINY = Task(
@@ -48,8 +48,22 @@ def test_a_step_trains_the_model_on_the_backend_asked_for():
 
 def test_operations_grow_where_queries_choose_alone():
     counted = operations(TINY, ["erwin-nsa", "erwin-nsa, groups of 8", "erwin-nsa, recomputed"])
-    assert counted["erwin-nsa"] > counted["erwin-nsa, groups of 8"]
+    gflops = {name: entry["gflops_of_a_forward"] for name, entry in counted.items()}
+    assert gflops["erwin-nsa"] > gflops["erwin-nsa, groups of 8"]
     assert counted["erwin-nsa"] == counted["erwin-nsa, recomputed"]
+
+
+@pytest.mark.parametrize(("name", "pairs"), [
+    ("full", 4 * 2 * 120 * 120),
+    ("ball", 4 * 2 * 128 * 64),
+    ("bsa", 4 * 2 * 128 * (64 + 16 + 4 * 8)),
+    ("bsa-group-compression", 4 * 2 * 128 * (64 + 2 + 4 * 8)),
+    ("nsa", 4 * 2 * 128 * (64 + 16 + 4 * 8)),
+    ("erwin-nsa", 4 * 2 * 128 * (64 + 8 + 4 * 16)),
+    ("erwin", 4 * 2 * 128 * 64 + 4 * 4 * 64 * 64 + 2 * 4 * 32 * 32),
+])  # fmt: skip
+def test_pairs_are_those_of_every_layer_head_and_branch(name, pairs):
+    assert attention_pairs(build(name, "tiny"), 120) == pairs
 
 
 def test_the_benchmark_writes_rows_and_ratios(tmp_path, monkeypatch, capsys):
@@ -78,7 +92,10 @@ def test_a_ratio_is_taken_with_the_same_backend_and_batch():
     rows = [row("erwin", "auto", 10, 100), row("erwin-nsa", "auto", 5, 50), row("erwin-nsa", "torch", 40, 70)]
     (ratio,) = bench_family.against_erwin(rows)
     assert ratio["backend"] == "auto"
-    assert (ratio["speed"], ratio["memory"], ratio["operations"]) == (2, 0.5, 0.5)
+    assert (ratio["speed"], ratio["memory"], ratio["gflops_of_a_forward"]) == (2, 0.5, 0.5)
+    assert "speed_over_plain_erwin" not in ratio
+    plain = bench_family.against_erwin([*rows, row("erwin", "torch", 30, 200)])[0]
+    assert plain["speed_over_plain_erwin"] == 6
 
 
 def test_jobs_are_every_row_once_and_the_papers_come_first():
@@ -96,11 +113,11 @@ def test_jobs_are_every_row_once_and_the_papers_come_first():
 def test_what_does_not_fit_is_said(monkeypatch):
     monkeypatch.setitem(TASKS, "md", TINY)
 
-    def too_large(*_):
+    def too_large(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(bench_family, "measure", too_large)
-    row = bench_family.run(CPU, ("md", 2, "bsa", "auto"), 0, {("md", "bsa"): 1.0})
+    row = bench_family.run(CPU, ("md", 2, "bsa", "auto"), 0, {("md", "bsa"): {"gflops_of_a_forward": 1.0}})
     assert row["failed"] == "out of memory"
     assert "out of memory" in bench_family.line(row)
     assert bench_family.against_erwin([row]) == []
