@@ -90,7 +90,8 @@ def _run(name, cars, batch, steps, options, ranks):
 
 def _with_efficiency(row, rows, losses):
     """The row with its share of `devices` times one device's speed; refuses losses that one device does not make."""
-    ours, alone = row.pop("losses"), losses.setdefault(row["model"], row["losses"])
+    ours = row.pop("losses")
+    alone = losses.setdefault(row["model"], ours)
     apart = max(abs(a - b) / abs(b) for a, b in zip(ours, alone))
     if not apart <= TOLERANCE:
         raise SystemExit(f"{row['model']}: losses of {row['devices']} devices are {apart:.1%} off: not timed")
