@@ -111,7 +111,7 @@ def _train(name, train_cars, test_cars, steps, points, seed, device):
     config = TrainConfig(steps=steps, num_points=points, warmup=steps // 20, seed=seed, device=str(device))
     _say(f"  {name}")
     metrics = train(model, train_cars, test_cars, config).metrics
-    price = cost(model, len(test_cars[0].positions), device=device, repeats=3)
+    price = cost(model, len(test_cars[0].positions), device=device, repeats=3, parts=False)
     return model, {
         "relative L2 error": float(metrics["mean_relative_l2"]),
         f"MSE ({metrics['mean_mse'].attrs['units']})": float(metrics["mean_mse"]),

@@ -8,6 +8,9 @@ SEED = 0
 class Workload:
     """A model with clouds to run on.
 
+    Trees, and the graphs of models that pass messages, are made once, as a loader makes them: forward and training step
+    are given them.
+
     Parameters
     ----------
     model : PointModel
@@ -19,7 +22,9 @@ class Workload:
 
     def __init__(self, model, num_points, batch, device):
         self.model, self.device = model.to(device), device
-        self.optimiser = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+        # Fused, and with its step count on the device, so that the step can also be captured in a CUDA graph.
+        gpu = dict(fused=True, capturable=True) if device.type == "cuda" else {}
+        self.optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), **gpu)
         self.use(num_points, batch)
 
     def use(self, num_points, batch):
@@ -28,26 +33,30 @@ class Workload:
         self.positions = positions.to(self.device)
         self.features = None if features is None else features.to(self.device)
         self.batch = torch.arange(batch, device=self.device).repeat_interleave(num_points)
-        self.tree = self.build_tree()
+        self.tree, self.arguments = self.build_tree()
 
     def build_tree(self):
-        """The tree over all clouds."""
-        return self.model.tree(self.positions, self.batch)
+        """The tree over all clouds, and what the model reads of it, a graph of neighbours included."""
+        tree = self.model.tree(self.positions, self.batch)
+        return tree, self.model.leaf_arguments(self.positions, self.features, tree)
 
     def forward(self):
         """Predictions, without a graph."""
         with torch.no_grad():
-            return self._predict()
+            return self.predict()
 
     def training_step(self):
         """Forward, backward and optimiser."""
-        self._predict().float().square().mean().backward()
+        self.predict().float().square().mean().backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
 
-    def _predict(self):
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model(self.positions, self.features, self.batch, self.tree)
+    def predict(self):
+        """Predictions, with their graph."""
+        # A captured autocast may not keep weights it has cast: the next replay must cast the new ones.
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu, cache_enabled=False):
+            return self.model.forward_leaves(**self.arguments)
 
 
 def sphere(num_points, config):
@@ -56,3 +65,11 @@ def sphere(num_points, config):
     draw = lambda width: torch.randn(num_points, width, generator=generator)
     positions = torch.nn.functional.normalize(draw(config.spatial_dims), dim=1)
     return positions, draw(config.in_features) if config.in_features else None
+
+
+def use_backend(model, backend):
+    """Let every attention of a model run in these kernels: "auto", "triton" or "torch"."""
+    for module in model.modules():
+        if hasattr(module, "backend"):
+            module.backend = backend
+    return model

@@ -1,0 +1,124 @@
+"""Measured series as one Dataset, and from how many points on a sparse variant is faster than full attention."""
+
+import numpy as np
+import xarray as xr
+
+from bsaviz._checks import BsavizError
+from bsaviz._files import whole_file
+from bsaviz.study.scaling import BACKENDS, SCOPES, STEPS, VARIANTS
+
+DIMS = ("scope", "variant", "backend", "n")
+_TIMES = {
+    "ms": ("median time of a call, trees and graphs given", np.median),
+    "ms_low": ("lower quartile of the times", lambda times: np.quantile(times, 0.25)),
+    "ms_high": ("upper quartile of the times", lambda times: np.quantile(times, 0.75)),
+    "repeats": ("calls that were timed", len),
+}
+_NEVER, _ALWAYS = np.inf, 0.0
+
+
+def to_dataset(rows, attrs=None):
+    """Rows of :func:`bsaviz.study.scaling.run_series`, of any series, as a Dataset.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+    attrs : dict, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        ``ms``, ``ms_low``, ``ms_high``, ``repeats``, ``peak_mib`` (scope, variant, backend, n, step), NaN where nothing
+        was measured, and why not: ``status`` (scope, variant, backend, n). ``crossover`` as :func:`crossover` gives it.
+    """
+    if not rows:
+        raise BsavizError("there are no rows; run bsaviz.study.scaling.run_series first")
+    of = lambda row: {name: getattr(row["series"], name) for name in DIMS[:3]} | {"n": row["n"]}
+    places = [of(row) for row in rows]
+    order = {"scope": list(SCOPES), "variant": list(VARIANTS), "backend": list(BACKENDS)}
+    coords = {d: sorted({p[d] for p in places}, key=order[d].index if d in order else None) for d in DIMS}
+    shape = [len(coords[d]) for d in DIMS]
+    coords["step"] = list(STEPS)
+    found = {name: np.full([*shape, len(STEPS)], np.nan) for name in (*_TIMES, "peak_mib")}
+    status = np.full(shape, "not run", dtype=object)
+    for place, row in zip(places, rows):
+        at = tuple(coords[d].index(place[d]) for d in DIMS)
+        status[at] = row["status"]
+        for i, name in enumerate(STEPS):
+            for kind, (_, reduce) in _TIMES.items():
+                if name in row.get("ms", {}):
+                    found[kind][*at, i] = reduce(row["ms"][name])
+            found["peak_mib"][*at, i] = row.get("mib", {}).get(name, np.nan)
+    described = {name: (text, "1" if name == "repeats" else "ms") for name, (text, _) in _TIMES.items()}
+    described["peak_mib"] = ("most memory that torch's allocator held, weights and inputs included", "MiB")
+    ds = xr.Dataset(
+        {name: ((*DIMS, "step"), values, dict(zip(("long_name", "units"), described[name])))
+         for name, values in found.items()}
+        | {"status": (DIMS, status, {"long_name": "measured, or why it was not"})},
+        coords=coords,
+        attrs=attrs or {},
+    )  # fmt: skip
+    ds["n"].attrs = {"long_name": "points", "units": "1"}
+    return ds.assign(crossover=crossover(ds))
+
+
+def crossover(ds, against="best"):
+    """Points from which on a variant is faster than full attention, at every size measured from there on.
+
+    Between the last size at which it is not and the next one, both times are taken to be powers of the number of
+    points: straight lines on logarithmic axes.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``ms``, of :func:`to_dataset`.
+    against : {"best", "same"}
+        Full attention by its fastest backend (of those launched alike: a CUDA graph is compared with a CUDA graph), or
+        by the variant's own.
+
+    Returns
+    -------
+    xarray.DataArray (scope, variant, backend, step)
+        0 where it is faster at every size that both were measured at, infinite where it is not at the largest one; NaN
+        where there is nothing to compare.
+    """
+    if against not in ("best", "same"):
+        raise BsavizError(f"against must be 'best' or 'same', got {against!r}")
+    if "full" not in ds["variant"]:
+        empty = ds["ms"].isel(n=0, drop=True) * np.nan
+        return empty.rename("crossover").assign_attrs(long_name="points, none: full attention was not run", units="1")
+    dense = ds["ms"].sel(variant="full", drop=True)
+    if against == "best":
+        launched_alike = [name for name in ds["backend"].values if name != "graph"]
+        best = dense.sel(backend=launched_alike).min("backend")
+        dense = xr.where(dense["backend"] == "graph", dense, best)
+    found = xr.apply_ufunc(
+        _crossing, ds["ms"], dense, ds["n"].astype(float), vectorize=True,
+        input_core_dims=[["n"], ["n"], ["n"]],
+    )  # fmt: skip
+    found = found.transpose("scope", "variant", "backend", "step")
+    found = found.where(found["variant"] != "full").rename("crossover")
+    meaning = "0: at all sizes measured, inf: at none up to the largest"
+    return found.assign_attrs(long_name=f"points from which on it is faster than full attention ({meaning})", units="1")
+
+
+def _crossing(ours, dense, n):
+    there = np.isfinite(ours) & np.isfinite(dense)
+    if not there.any():
+        return np.nan
+    n, ahead = n[there], np.log(dense[there] / ours[there])
+    if ahead[-1] <= 0:
+        return _NEVER
+    behind = np.flatnonzero(ahead <= 0)
+    if not len(behind):
+        return _ALWAYS
+    i = behind[-1]
+    share = -ahead[i] / (ahead[i + 1] - ahead[i])
+    return float(np.exp(np.log(n[i]) + share * np.log(n[i + 1] / n[i])))
+
+
+def write(ds, path):
+    """Write it as netCDF 3, which needs no library but SciPy."""
+    content = ds.to_netcdf(engine="scipy")
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
