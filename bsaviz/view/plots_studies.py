@@ -11,6 +11,7 @@ from bsaviz.view.plots_trials import applies, name_of, trials_of, value_text
 
 _ROW = 0.34  # inches of a row of dots
 _CELL = 0.95  # inches of a cell of a table
+_ASIDE = 0.035  # share by which lines of a plot stand beside each other, so that no bar hides another
 _WORDS = {"top_k": "top-k (blocks)", "depth": "depth (layers)", "dim": "width (channels)"}
 
 
@@ -185,13 +186,13 @@ def curve_plot(ds, x, variables, *, by="branch", over=("seed",), panels=None, x_
         values = values.mean(rest) if rest else values
         names = [None] if by is None or by not in values.dims else ds[by].values.tolist()
         look = marks([str(n) for n in names])
-        for one in names:
+        for number, one in enumerate(names):
             line = values if one is None else values.sel({by: one})
             there = [dim for dim in over if dim in line.dims]
             middle, low, high = line.median(there), line.min(there), line.max(there)
             if not bool(np.isfinite(middle).any()):
                 continue
-            at = _places(ds[x].values.astype(float))
+            at = _places(ds[x].values.astype(float)) * (1 + _ASIDE * (number - (len(names) - 1) / 2))
             order = np.argsort(at)
             mark = look[str(one)]
             panel.errorbar(
