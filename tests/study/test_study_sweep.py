@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from bsaviz._checks import BsavizError
-from bsaviz.study import Sweep, open_sweep, sweep
+from bsaviz.study import Sweep, open_sweep, sweep_journal, sweep_workers
 from bsaviz.study.sweep_results import SCALARS
 from bsaviz.training import load_model
 
@@ -28,7 +28,7 @@ def pretend(plan, chosen, seed, folder, number, *, device=None, should_stop=None
 
 @pytest.fixture
 def pretended(monkeypatch):
-    monkeypatch.setattr(sweep, "run_trial", pretend)
+    monkeypatch.setattr(sweep_workers, "run_trial", pretend)
 
 
 def test_opens_as_one_dataset_over_the_grid(tmp_path, pretended):
@@ -44,7 +44,7 @@ def test_failed_trial_is_recorded_tried_again_and_not_fatal(tmp_path, monkeypatc
             raise RuntimeError("no memory left")
         return pretend(plan, chosen, *rest, **options)
 
-    monkeypatch.setattr(sweep, "run_trial", fails_at_four)
+    monkeypatch.setattr(sweep_workers, "run_trial", fails_at_four)
     study = Sweep(PLAN | dict(seeds=[0]), tmp_path)
     ds = study.run(progress=False)
     assert study.states() == {"running": 0, "complete": 3, "pruned": 0, "fail": 1, "waiting": 0}
@@ -52,7 +52,7 @@ def test_failed_trial_is_recorded_tried_again_and_not_fatal(tmp_path, monkeypatc
     assert np.isnan(ds.relative_l2.sel(block_size=4, top_k=4)).all()
     for _ in range(3):
         Sweep(folder=tmp_path).run(progress=False)
-    assert study.states()["fail"] == sweep.ATTEMPTS
+    assert study.states()["fail"] == sweep_journal.ATTEMPTS
 
 
 def test_killed_workers_trial_is_queued_again(tmp_path, pretended):
@@ -108,7 +108,7 @@ def test_folder_of_another_plan_or_version_is_refused(tmp_path, pretended, monke
     Sweep(PLAN, tmp_path)
     with pytest.raises(BsavizError, match="holds a sweep of another plan"):
         Sweep(PLAN | dict(seeds=[5]), tmp_path)
-    monkeypatch.setattr(sweep, "FORMAT_VERSION", 99)
+    monkeypatch.setattr(sweep_journal, "FORMAT_VERSION", 99)
     with pytest.raises(BsavizError, match="holds a sweep of format 1 .*this bsaviz reads format 99"):
         Sweep(folder=tmp_path)
 
