@@ -122,11 +122,13 @@ class Work:
         self.optimiser.zero_grad()
 
 
-def time_steps(call, device, seconds, most=30):
-    """Median milliseconds of a call: one that is not counted, then about so many seconds of them, at least one."""
-    once = _milliseconds(call, device)
-    times = [_milliseconds(call, device)]
-    count = int(min(1e3 * seconds / min(once, times[0]), most)) - 1
+def time_steps(call, device, seconds, most=30, before=()):
+    """Median milliseconds of a call: one that is not counted, then about so many seconds of them, at least one.
+
+    `before`: milliseconds of calls that were timed already, in place of the first two.
+    """
+    times = list(before) or [_milliseconds(call, device), _milliseconds(call, device)][1:]
+    count = int(min(1e3 * seconds / min(times), most)) - len(times)
     return float(np.median(times + [_milliseconds(call, device) for _ in range(count)]))
 
 
@@ -146,18 +148,21 @@ def measure(name, task, batch, backend, device, seconds, *, counted=False):
         "preset": row[1],
         "parameters": sum(p.numel() for p in work.model.parameters()),
         "prepare_ms": time_steps(work.prepare, device, seconds / 10, most=3),
-        "step_ms": time_steps(work.step, device, seconds),
     }
-    result["steps_per_s"] = 1e3 / result["step_ms"]
     if device.type == "cuda":
-        held = torch.cuda.memory_allocated(device) / MIB
-        result["step_peak_mib"] = cuda_peak(work.step, device)
+        work.step()
+        held, timed = torch.cuda.memory_allocated(device) / MIB, []
+        result["step_peak_mib"] = cuda_peak(lambda: timed.append(_milliseconds(work.step, device)), device)
         result["peak_mib"] = held + result["step_peak_mib"]
-        if counted:
+        result["step_ms"] = time_steps(work.step, device, seconds, before=timed)
+        if counted and result["step_ms"] < SLOW:
             result["launches"] = launches(work.step)
         if result["step_ms"] < SLOW:
             result["captured_ms"] = time_steps(captured(work.step), device, seconds)
             result["captured_steps_per_s"] = 1e3 / result["captured_ms"]
+    else:
+        result["step_ms"] = time_steps(work.step, device, seconds)
+    result["steps_per_s"] = 1e3 / result["step_ms"]
     return result
 
 
