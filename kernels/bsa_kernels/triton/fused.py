@@ -111,7 +111,7 @@ def _backward(dout, inputs, saved, spec):
         spec = spec._replace(aligned=False)
     plan = _plan(backward_plan, spec)
     tensors = dict(zip(INPUTS, inputs), dout=dout) | _absent(inputs)
-    waits = inverse.waits(spec.groups, spec.top_k, spec.group == 1)
+    waits = inverse.waits(spec.groups, spec.top_k, spec.blocks)
     if waits or per_query.forgets(spec.blocks, spec.group, spec.top_k):
         tensors["indices"] = indices = _choice(inputs, saved, spec)
     if waits:  # ahead of the gradients' memory: sorting takes some

@@ -239,7 +239,7 @@ def scratch_room(spec, rows, queries, pieces, counted):
 def backward_plan(spec):
     """Launches from the inputs, what the forward saved and dout to all gradients."""
     slots = spec.groups * spec.top_k
-    counted = not inverse.waits(spec.groups, spec.top_k, spec.group == 1)
+    counted = not inverse.waits(spec.groups, spec.top_k, spec.blocks)
     together = spec.N * spec.heads <= TOGETHER and is_hopper(spec.device) and counted and _fits(spec)
     query, key, ball_query, ball_key, queries, pieces = parts_of(spec, together)
     rows = min(query[0], spec.ball)
@@ -254,7 +254,7 @@ def backward_plan(spec):
 def _fits(spec):
     """Whether every role does with four warps, and each of them can have a tile of the selection's queries."""
     groups, slots, _ = selection.config(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, True)
-    return spec.group > 1 and spec.dtype != torch.float32 and spec.d <= 64 and groups * slots * spec.block <= 64
+    return not per_query.attends(spec) and spec.dtype != torch.float32 and spec.d <= 64 and groups * slots * spec.block <= 64
 
 
 def _query_launch(spec, query, ball_query, rows):
@@ -311,7 +311,7 @@ def _key_launches(spec, key, ball_key, queries, pieces, flagged, slots, together
         ("q", "k", "v", "indices", "mask", "dout", "selection_lse", "gate", "dq", "chosen_delta", "chosen_factor",
          "dgate", "dqc"),
         (spec.N, spec.groups, spec.H, scale * LOG2E, scale), BRANCH=2, ADD=True, POOLED=pooled, **shared)
-    if spec.group == 1:
+    if per_query.attends(spec):
         chosen = per_query.query_launch(spec)
     apart = [keys(True, False, False, key, {}), keys(False, True, False, ball_key, crowded(spec, 168)), chosen]
     return [invert, *apart] if slots else apart

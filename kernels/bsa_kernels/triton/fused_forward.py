@@ -219,7 +219,7 @@ def _coarse_launches(spec, kept, source):
 
 def _selection_launches(spec, kept, source, part, balls):
     shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
-    inside = not at_once(spec) and kept == 4 and shared["GROUPS"] * part <= 64
+    inside = not at_once(spec) and not per_query.attends(spec) and kept == 4 and shared["GROUPS"] * part <= 64
     pick = []
     if not inside:
         rows, warps, depth = select.pick_config(kept * part)
@@ -230,7 +230,7 @@ def _selection_launches(spec, kept, source, part, balls):
             MASKED=spec.masked, num_warps=warps)]  # fmt: skip
     if at_once(spec):
         pick = [per_query.pick_launch(spec, source)]
-    if spec.group == 1:
+    if per_query.attends(spec):
         return [*pick, per_query.forward_launch(spec)]
     return [*pick, Launch(
         selection._forward, (triton.cdiv(spec.groups, shared["GROUPS"]), spec.heads),

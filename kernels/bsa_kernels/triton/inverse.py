@@ -11,7 +11,7 @@ import triton.language as tl
 from .counting import by_counting, pays
 
 MANY = 16384  # slots of a head from which on another sort beats one look at every slot for each bucket
-MANY_OF_SINGLES = 2048  # the same where every query chooses for itself: few blocks, each with a long list
+MANY_OF_FEW = 2048  # the same where the blocks are few, and each has a long list
 
 
 @triton.jit
@@ -98,9 +98,9 @@ def sizes(slots):
     return dict(BUCKET=64, RUNS=32, FEW=32) if collect else dict(BUCKET=16, RUNS=32, FEW=128), collect
 
 
-def waits(groups, top_k, single):
+def waits(groups, top_k, blocks):
     """Whether the index is made by launches of its own, before those of a plan."""
-    return groups * top_k > (MANY_OF_SINGLES if single else MANY)
+    return groups * top_k > (MANY_OF_FEW if pays(top_k, blocks) else MANY)
 
 
 def inverse_index(indices, blocks):
@@ -110,7 +110,7 @@ def inverse_index(indices, blocks):
     """
     B, H, G, k = indices.shape
     slots = G * k
-    if slots > MANY_OF_SINGLES and pays(k, blocks):
+    if slots > MANY_OF_FEW and pays(k, blocks):
         return by_counting(indices, blocks)
     if slots <= MANY:
         rough, order = (torch.empty(B * H * slots, dtype=torch.int32, device=indices.device) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Queries that choose for themselves: their choice, attention to what they chose, and its gradient.
+"""Queries that choose for themselves: their choice, attention to what they chose, and its gradient. (Groups may too.)
 
 Single queries share no keys, so they make no tiles for the matrix units: sixteen of them beside all keys of all of
 them is sixteen times the work, and more registers than there are. Here a warp holds the keys of one query, each lane
@@ -31,12 +31,12 @@ def _rows(base, rows, inside, D: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _points(Indices, Mask, rows, inside, first, TOP_K: tl.constexpr, BLOCK: tl.constexpr, SLOTS: tl.constexpr,
-            MASKED: tl.constexpr):
+def _points(Indices, Mask, rows, inside, first, GROUP: tl.constexpr, TOP_K: tl.constexpr, BLOCK: tl.constexpr,
+            SLOTS: tl.constexpr, MASKED: tl.constexpr):
     """Points of the slots first .. first+SLOTS of each query, (queries, keys), and which of them it reads."""
     col = tl.arange(0, SLOTS * BLOCK)[None, :]
     slot = first + col // BLOCK
-    block = tl.load(Indices + rows[:, None] * TOP_K + slot, mask=inside[:, None] & (slot < TOP_K), other=-1)
+    block = tl.load(Indices + rows[:, None] // GROUP * TOP_K + slot, mask=inside[:, None] & (slot < TOP_K), other=-1)
     keep = block >= 0
     points = tl.where(keep, block.to(tl.int32) * BLOCK + col % BLOCK, 0)
     if MASKED:
@@ -101,11 +101,11 @@ def _pick(Q, K, BlockMask, Indices, N, M, H, ball: tl.constexpr, ball_blocks: tl
 
 @triton.jit
 def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, N, H, scale, D: tl.constexpr,
-             WIDE: tl.constexpr, BLOCK: tl.constexpr, TOP_K: tl.constexpr, SLOTS: tl.constexpr,
+             WIDE: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, TOP_K: tl.constexpr, SLOTS: tl.constexpr,
              QUERIES: tl.constexpr, STEPS: tl.constexpr, MASKED: tl.constexpr, COMBINE: tl.constexpr):
     """COMBINE: Out is the gated sum of Ball, Compression and this branch."""
     head = tl.program_id(1).to(tl.int64)
-    Indices += head * N * TOP_K
+    Indices += head * (N // GROUP) * TOP_K
     if MASKED:
         Mask += (head // H) * N
     base = head * N * D
@@ -117,7 +117,7 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, N, H, sc
         top = tl.full([QUERIES], float("-inf"), tl.float32)
         total = tl.zeros([QUERIES], tl.float32)
         for first in range(0, TOP_K, SLOTS):
-            points, keep = _points(Indices, Mask, rows, inside, first, TOP_K, BLOCK, SLOTS, MASKED)
+            points, keep = _points(Indices, Mask, rows, inside, first, GROUP, TOP_K, BLOCK, SLOTS, MASKED)
             k = _gather(K + base, points, keep, D, WIDE, MASKED)
             v = _gather(V + base, points, keep, D, WIDE, MASKED)
             s = tl.where(keep, tl.sum(q[:, None, :] * k, 2), float("-inf"))
@@ -151,13 +151,13 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, N, H, sc
 
 @triton.jit
 def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, DGate, N, H, scale, out_scale,
-                    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TOP_K: tl.constexpr,
-                    SLOTS: tl.constexpr, QUERIES: tl.constexpr, STEPS: tl.constexpr, MASKED: tl.constexpr,
-                    BRANCH: tl.constexpr, ADD: tl.constexpr):
+                    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
+                    TOP_K: tl.constexpr, SLOTS: tl.constexpr, QUERIES: tl.constexpr, STEPS: tl.constexpr,
+                    MASKED: tl.constexpr, BRANCH: tl.constexpr, ADD: tl.constexpr):
     """dQ, each query's delta and factor; `selection_backward.chosen_queries` says what these and the switches are."""
     EXACT: tl.constexpr = Q.dtype.element_ty == tl.float32
     head = tl.program_id(1).to(tl.int64)
-    Indices += head * N * TOP_K
+    Indices += head * (N // GROUP) * TOP_K
     if MASKED:
         Mask += (head // H) * N
     base = head * N * D
@@ -173,7 +173,7 @@ def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, 
         dq = tl.zeros([QUERIES, WIDE], tl.float32)
         pull = tl.zeros([QUERIES, WIDE], tl.float32)
         for first in range(0, TOP_K, SLOTS):
-            points, keep = _points(Indices, Mask, rows, inside, first, TOP_K, BLOCK, SLOTS, MASKED)
+            points, keep = _points(Indices, Mask, rows, inside, first, GROUP, TOP_K, BLOCK, SLOTS, MASKED)
             k = _gather(K + base, points, keep, D, WIDE, MASKED)
             v = _gather(V + base, points, keep, D, WIDE, MASKED)
             p = tl.where(keep, tl.exp2(tl.sum(q[:, None, :] * k, 2) - lse[:, None]), 0.0)
@@ -211,6 +211,14 @@ def _chosen_queries(Q, K, V, Indices, Mask, DOut, Lse, Gate, DQ, Delta, Factor, 
         tl.store(DQ + base + rows[:, None] * D + depth, dq.to(DQ.dtype.element_ty), mask=inside[:, None] & (depth < D))
 
 
+def attends(spec):
+    """Whether these kernels attend: to single queries, and to groups whose heads are narrow and whose keys are many.
+
+    There a group's tile of keys is more than registers hold, and a matrix instruction mostly empty.
+    """
+    return spec.group == 1 or (spec.d <= 8 and spec.top_k * spec.block >= 256 and not spec.group_compression)
+
+
 def picks(blocks, group, top_k):
     """Whether a query or group looks at all blocks at once, without `select`'s first pass (good at keeping four)."""
     return blocks <= PICKED and (group == 1 or top_k > 4)
@@ -230,10 +238,10 @@ def config(d, block, top_k):
     return slots, queries, max(1, 4 // queries), max(1, min(8, held // 2048))
 
 
-def _shared(d, block, top_k, masked):
+def _shared(d, block, top_k, masked, group=1):
     slots, queries, steps, warps = config(d, block, top_k)
-    return dict(D=d, WIDE=triton.next_power_of_2(d), BLOCK=block, TOP_K=top_k, SLOTS=slots, QUERIES=queries,
-                STEPS=steps, MASKED=masked, num_warps=warps)
+    return dict(D=d, WIDE=triton.next_power_of_2(d), BLOCK=block, GROUP=group, TOP_K=top_k, SLOTS=slots,
+                QUERIES=queries, STEPS=steps, MASKED=masked, num_warps=warps)
 
 
 def _grid(n, heads, shared):
@@ -296,7 +304,7 @@ def pick_launch(spec, source):
 
 def forward_launch(spec):
     """`forward` as a launch of a plan, with the gated sum of all branches."""
-    shared = _shared(spec.d, spec.block, spec.top_k, spec.masked)
+    shared = _shared(spec.d, spec.block, spec.top_k, spec.masked, spec.group)
     return Launch(_forward, _grid(spec.N, spec.heads, shared),
                   ("q", "k", "v", "indices", "mask", "out", "selection_lse", "gate", "out", "compression"),
                   (spec.N, spec.H, LOG2E / math.sqrt(spec.d)), COMBINE=True, **shared)  # fmt: skip
@@ -304,7 +312,7 @@ def forward_launch(spec):
 
 def query_launch(spec):
     """`backward_q` as a launch of a plan, added to the other branches' and with the gate's gradient."""
-    shared = _shared(spec.d, spec.block, spec.top_k, spec.masked)
+    shared = _shared(spec.d, spec.block, spec.top_k, spec.masked, spec.group)
     scale = 1 / math.sqrt(spec.d)
     return Launch(_chosen_queries, _grid(spec.N, spec.heads, shared),
                   ("q", "k", "v", "indices", "mask", "dout", "selection_lse", "gate", "dq", "chosen_delta",
