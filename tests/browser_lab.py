@@ -22,9 +22,10 @@ from jupyter_client import BlockingKernelClient
 from PIL import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# As on a machine without a graphics card: pages are composed in software, and WebGL is drawn by SwiftShader.
 FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-sync", "--disable-gpu", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 SCREEN = {"width": 1400, "height": 1000}
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -208,8 +209,9 @@ class Notebook:
             self.page.wait_for_timeout(100)
 
     def look(self, locator, settle=250):
-        """Pixels (height, width, 3) of an element, once it has had time to draw."""
+        """Pixels (height, width, 3) of an element, once it has had time to draw, and edges are smooth."""
         self.page.wait_for_timeout(settle)
+        self.page.locator("[data-rough]").first.wait_for(state="detached")
         return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"))
 
     def __enter__(self):

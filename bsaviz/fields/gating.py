@@ -40,18 +40,8 @@ def gates(model, car, *, layers=None, heads=None, features=None, progress=False)
     surface = as_surface(car, model)
     tree = tree_of(model, surface)
     sites = model.attention_sites(tree)
-    gated = [i for i, site in enumerate(sites) if hasattr(site.attention, "gate")]
-    if not gated:
-        what = getattr(model.config, "attention", type(model).__name__)
-        raise BsavizError(
-            f"this model has no gates: its attention is {what!r}, and only an attention with several branches "
-            "weighs them; build one with bsaviz.models.build('bsa')"
-        )
-    layers = resolve_choice("layer", layers, gated)
-    attentions = [sites[layer].attention for layer in layers]
-    heads = resolve_choice("head", heads, range(max(attention.num_heads for attention in attentions)))
+    layers, heads, branches = gate_axes(model, sites, layers, heads)
     features = point_features(features, surface, model)
-    branches = list(dict.fromkeys(branch for attention in attentions for branch in attention.branches))
     gate = np.full((len(layers), len(heads), len(branches), len(surface.positions)), np.nan, np.float32)
 
     def visit(trace):
@@ -69,3 +59,32 @@ def gates(model, car, *, layers=None, heads=None, features=None, progress=False)
         coords={"layer": layers, "head": heads, "branch": branches, **axes},
         attrs=attributes(surface, model, tree, f"gates on {surface.name}"),
     )
+
+
+def gate_axes(model, sites, layers=None, heads=None):
+    """Layers, heads and branches of the gates of a model, three lists, as `gates` arranges them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sites : list of AttentionSite
+        Of the model.
+    layers, heads : int or sequence of int, optional
+        Default all.
+
+    Raises
+    ------
+    BsavizError
+        For a model without gates, an unknown layer or head.
+    """
+    gated = [i for i, site in enumerate(sites) if hasattr(site.attention, "gate")]
+    if not gated:
+        what = getattr(model.config, "attention", type(model).__name__)
+        raise BsavizError(
+            f"this model has no gates: its attention is {what!r}, and only an attention with several branches "
+            "weighs them; build one with bsaviz.models.build('bsa')"
+        )
+    layers = resolve_choice("layer", layers, gated)
+    attentions = [sites[layer].attention for layer in layers]
+    heads = resolve_choice("head", heads, range(max(attention.num_heads for attention in attentions)))
+    return layers, heads, list(dict.fromkeys(branch for attention in attentions for branch in attention.branches))

@@ -6,7 +6,7 @@ from bsaviz import trees
 from bsaviz.ui import controls
 from bsaviz.ui.explorer import Explorer
 from bsaviz.ui.orders import NAMES, TreeSettings, main_and_second
-from bsaviz.ui.palette import touching
+from bsaviz.ui.palette import DISTINCT, touching
 from bsaviz.ui.subject import as_car
 from bsaviz.ui.text import table
 
@@ -46,6 +46,7 @@ class BallTreeExplorer(Explorer):
     """
 
     title = "Ball tree"
+    runs_models = False
 
     def __init__(self, car=None, *, ball_size=128, block_size=8, backend="auto"):
         from bsaviz.view import live_scene
@@ -123,10 +124,10 @@ class BallTreeExplorer(Explorer):
     def _show(self, result):
         self.orders, paint, colours, point = result
         with self.scene.batch():
-            for panel, (order, rgb) in enumerate(zip(self.orders, colours)):
+            for panel, (order, classes) in enumerate(zip(self.orders, colours)):
                 self.scene.set_title(f"{order.name}, nodes of {order.level:,}", panel=panel)
                 if paint == "nodes":
-                    self.scene.set_colours(rgb, panel=panel)
+                    self.scene.set_classes(classes, DISTINCT, panel=panel)
                 else:
                     values, label, cmap, limits = _scalars(order, paint, self.orders)
                     self.scene.set_scalars(values, panel=panel, label=label, cmap=cmap, clim=limits)

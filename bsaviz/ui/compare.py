@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.ui import controls
-from bsaviz.ui.compare_panels import NEEDS_TARGET, PERCENTILES, READING_SHOWS, SHOWS, WHOLE, panels
+from bsaviz.ui import controls, warm
+from bsaviz.ui.compare_panels import NEEDS_TARGET, PERCENTILES, READING_SHOWS, SHOWS, WHOLE, count, panels
 from bsaviz.ui.compare_tables import error_table, reading_table
 from bsaviz.ui.comparison import Comparison, Side, smaller_ball, target_of
-from bsaviz.ui.explorer import Explorer
+from bsaviz.ui.explorer import PAUSE, Explorer
 from bsaviz.ui.hot_spot import nearest
 from bsaviz.ui.size_sliders import size_slider
 from bsaviz.ui.subject import as_car, as_model
@@ -67,9 +67,9 @@ class CompareExplorer(Explorer):
         Sliders of B.
     worst : dict of str to ipywidgets.Button
         Send the hot-spot to the largest error of ``"a"``, of ``"b"``, or the largest ``"difference"``.
-    comparison : bsaviz.ui.comparison.Comparison
-        Predictions, errors and difference as arrays.
-    readings : pair of bsaviz.ui.hot_spot.HotSpotReading
+    comparison : bsaviz.ui.comparison.Comparison or None
+        Predictions, errors and difference as arrays; None until the models have run (see `wait`).
+    readings : pair of bsaviz.ui.hot_spot.HotSpotReading or None
         What A and B read for the hot-spot.
     numbers : ipywidgets.HTML
         The tables below.
@@ -88,8 +88,8 @@ class CompareExplorer(Explorer):
         model = as_model(model)
         self.sides = tuple(Side(m, self.car, features) for m in (model, model if other is None else as_model(other)))
         start = smaller_ball(self.sides[1]) if other is None and sizes is None else self._given(sizes)
-        self.comparison = self._compared((self.sides[0].own_sizes, start), lambda: None)
-        self.readings = None
+        self.comparison = self.readings = None
+        self._placed = point is not None
         self._make_controls(self._start(point), dict(start))
         self.numbers = controls.html()
         self._arrange(
@@ -114,9 +114,9 @@ class CompareExplorer(Explorer):
         return tuple((own | sizes).items())
 
     def _start(self, point):
-        """The point asked for, or where B is farthest off."""
+        """The point asked for; the first one stands for one that is not known yet."""
         if point is None:
-            return self.comparison.worst("difference" if self.target is None else "b")
+            return 0
         if not whole_number(point) or not 0 <= point < self.car.num_points:
             raise BsavizError(f"point must be a whole number from 0 to {self.car.num_points - 1}, got {point!r}")
         return int(point)
@@ -165,6 +165,8 @@ class CompareExplorer(Explorer):
         """Send the hot-spot to the largest error of ``"a"`` or ``"b"``, or to the largest ``"difference"``."""
         if which not in self.worst:
             raise BsavizError(f"the hot-spot can be sent to {', '.join(map(repr, self.worst))}, got {which!r}")
+        if self.comparison is None:
+            self.wait()
         self.point.value = self.comparison.worst(which)
 
     def _pick(self, point, panel):
@@ -179,7 +181,14 @@ class CompareExplorer(Explorer):
         )  # fmt: skip
 
     def _steps(self, wanted, ticket):
+        if self.comparison is None:
+            if not ticket.at_once:
+                yield lambda: self._announce(wanted)
+            warm.wait(ticket)
         comparison = self._compared(wanted.sizes, ticket)
+        if not self._placed:
+            yield lambda: self._place(comparison)
+            return
         if wanted.show not in READING_SHOWS:
             yield lambda: self._paint(wanted, comparison, None)
         hot_spot = nearest(self.car.positions, wanted.point, wanted.count)
@@ -188,12 +197,25 @@ class CompareExplorer(Explorer):
         )
         if wanted.show in READING_SHOWS:
             yield lambda: self._paint(wanted, comparison, readings)
+        ticket.rest(PAUSE)
         yield lambda: self._tell(wanted, readings, (None, None))
-        costs = tuple(side.cost(sizes) for side, sizes in zip(self.sides, wanted.sizes))
+        costs = tuple(side.cost(sizes, ticket) for side, sizes in zip(self.sides, wanted.sizes))
         yield lambda: self._tell(wanted, readings, costs)
 
     def _show(self, result):
         result()
+
+    def _announce(self, wanted):
+        """The car, before anything is known of it."""
+        self._set_panels(count(wanted.show, self.target is not None))
+        self.scene.set_title("running the models")
+
+    def _place(self, comparison):
+        """The hot-spot starts where B is farthest off, or where the two differ most."""
+        self._placed, self.comparison = True, comparison
+        with self._silently():
+            self.point.value = comparison.worst("difference" if self.target is None else "b")
+        self._refresh()
 
     def _paint(self, wanted, comparison, readings):
         self.comparison = comparison
@@ -207,17 +229,17 @@ class CompareExplorer(Explorer):
             self.scene.highlight(hot_spot[:1], colour=QUERY_COLOUR)
         self._say()
 
-    def _set_panels(self, count):
+    def _set_panels(self, number):
         """A scene with so many panels."""
         from bsaviz.view import live_scene
 
-        if self._panels == count:
+        if self._panels == number:
             return
-        scene = live_scene(count, titles=[""] * count, height=HEIGHTS[count], backend=self._backend)
+        scene = live_scene(number, titles=[""] * number, height=HEIGHTS[number], backend=self._backend)
         scene.set_surface(self.car.positions, self.car.faces)
         scene.on_pick(self._pick)
         self._set_scene(scene)
-        self._panels = count
+        self._panels = number
 
     def _tell(self, wanted, readings, costs):
         self.readings = readings

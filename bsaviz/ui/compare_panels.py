@@ -3,7 +3,7 @@
 import numpy as np
 
 from bsaviz.ui.hot_spot import CLASSES, DIRECT
-from bsaviz.view.branches import SURFACE_COLOUR, rgb
+from bsaviz.view.branches import SURFACE_COLOUR
 from bsaviz.view.car import BOTH_SIGNS
 from bsaviz.view.reading import GATE_COLOURS
 
@@ -41,9 +41,8 @@ class Classes:
     def paint(self, scene, panel):
         scene.set_title(self.title, panel=panel)
         there = np.unique(self.classes)
-        colours = np.stack([rgb(colour) for _, colour in self.palette])
         legend = dict(self.palette[c] for c in there)
-        scene.set_colours(colours[self.classes], panel=panel, legend=legend)
+        scene.set_classes(self.classes, [colour for _, colour in self.palette], panel=panel, legend=legend)
 
 
 def panels(show, comparison, readings, label, limits):
@@ -79,6 +78,13 @@ def panels(show, comparison, readings, label, limits):
         [_difference(comparison, label, limits)] if comparison.errors is None else _errors(comparison, label, limits)
     )
     return [*first, *reads]
+
+
+def count(show, known):
+    """How many `panels` there will be; `known` says whether the field itself is."""
+    if show == "hot-spot":
+        return 4 if known else 3
+    return 1 if show == "difference" else 3
 
 
 def _predictions(comparison, label, limits):

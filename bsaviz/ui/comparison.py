@@ -90,9 +90,9 @@ class Side(FieldSource):
         trace = self._trace(Asked(int(points[0]), max(layers), None, "reach", sizes), ticket)
         return read_hot_spot(trace, points, layers, self.car.point_areas, ticket)
 
-    def cost(self, sizes):
+    def cost(self, sizes, ticket):
         """GFLOPs of a forward pass with these sizes; None for a model that cannot be counted."""
-        return self.gflops(Asked(0, 0, None, "structural", sizes))
+        return self.gflops(Asked(0, 0, None, "structural", sizes), ticket)
 
     def describe(self, sizes):
         """The kind of attention and its sizes in words."""

@@ -3,8 +3,10 @@
 from contextlib import contextmanager
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.ui import text
+from bsaviz.ui import text, warm
 from bsaviz.ui.latest import Latest
+
+PAUSE = 0.15  # seconds of rest after which numbers follow a picture: text that changes at every step slows a drag
 
 
 class Explorer:
@@ -13,7 +15,8 @@ class Explorer:
     A subclass makes its controls, calls `_arrange`, and defines
 
     - ``_wanted()``: the values of the controls, as any object that later changes of the controls leave alone;
-    - ``_steps(wanted, ticket)``: a generator of results, computed off the event loop; it touches no widget;
+    - ``_steps(wanted, ticket)``: a generator of results, computed off the event loop; it touches no widget. The very
+      first one is waited for when the explorer is made: it must not need a run of the model (see `bsaviz.ui.warm`);
     - ``_show(result)``: puts a result into the scene and the widgets.
 
     A control calls `_refresh` when it changes. An error in any of them is shown in `message`, and the explorer goes on.
@@ -29,6 +32,7 @@ class Explorer:
     """
 
     title = ""
+    runs_models = True
 
     def __init__(self):
         widgets = require("ipywidgets", "notebooks")
@@ -79,6 +83,8 @@ class Explorer:
     def _begin(self):
         """Show the first picture; a problem with it is the caller's, who gave what cannot be shown."""
         self._latest.begin(self._wanted())
+        if self.runs_models and self._latest.working:
+            warm.start()
         if self._problem is not None:
             problem = self._problem
             self.close()

@@ -10,7 +10,7 @@ import torch
 from bsaviz._checks import BsavizError
 from bsaviz.fields import Trace
 from bsaviz.fields.surface import as_surface, point_features
-from bsaviz.study import count_gflops
+from bsaviz.ui import warm
 from bsaviz.ui.early import EarlyTrace, from_tree_alone, possible
 from bsaviz.ui.settings import settings_of, with_settings
 
@@ -45,8 +45,9 @@ class Reading:
 class FieldSource:
     """A model on a car, run anew where the settings ask for it, and remembered.
 
-    A layer's own attention is left out where one query's field does not need it. On a large cloud, a layer beyond the
-    first is seen in two steps: what follows from the tree at once, the rest after the layers before it have run.
+    A layer's own attention is left out where one query's field does not need it. On a large cloud, and where nothing
+    has run yet, a layer beyond the first is seen in two steps: what follows from the tree at once, the rest after the
+    layers before it have run.
 
     Parameters
     ----------
@@ -81,10 +82,11 @@ class FieldSource:
             bool for what may be read, float32 for an amount.
         """
         large = self.car.num_points > LARGE
-        if large and asked.kind == "structural" and asked.layer > 0 and not self._known(asked):
-            _, _, sites = self._prepare(asked.sizes)
-            yield from_tree_alone(sites[asked.layer], asked.query)
-            ticket.rest(QUIET)
+        if asked.kind == "structural" and self._runs(asked) and (large or not warm.ready()):
+            site = self._prepare(asked.sizes)[2][asked.layer]
+            early = possible(site)
+            yield from_tree_alone(site, asked.query) if early else dict.fromkeys(site.attention.branches)
+            ticket.rest(QUIET if large else 0)
         yield self._field(asked, ticket)
 
     def _field(self, asked, ticket):
@@ -107,9 +109,16 @@ class FieldSource:
         own = reads.get("ball", np.zeros(len(positions), bool))
         return {branch: _reading(reads[branch], mass[branch], own, distance, area) for branch in reads}
 
-    def gflops(self, asked):
+    def counted(self, asked):
+        """Whether the operations with these settings have been counted before."""
+        return asked.sizes in self._gflops
+
+    def gflops(self, asked, ticket):
         """Billions of operations of a forward pass with these settings; None for a model that cannot be counted."""
-        if asked.sizes not in self._gflops:
+        if not self.counted(asked):
+            from bsaviz.study import count_gflops  # later than the first picture
+
+            warm.wait(ticket)
             try:
                 count = count_gflops(self._sized(asked.sizes), self.car.num_points)
             except BsavizError:
@@ -122,6 +131,8 @@ class FieldSource:
         key = self._key(asked)
         if not self._known(asked):
             model, tree, sites = self._prepare(asked.sizes)
+            if self._runs(asked):
+                warm.wait(ticket)
             with ExitStack() as hooks:
                 for site in sites:
                     hooks.callback(site.attention.register_forward_pre_hook(lambda *_: ticket()).remove)
@@ -137,6 +148,10 @@ class FieldSource:
     def _known(self, asked):
         key = self._key(asked)
         return key in self._traces and asked.layer in self._traces[key].layers
+
+    def _runs(self, asked):
+        """Whether attention must run for it."""
+        return not self._known(asked) and not (asked.layer == 0 and self._is_early(asked))
 
     def _key(self, asked):
         return asked.sizes, asked.layer if self._is_early(asked) else None

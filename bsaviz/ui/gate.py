@@ -1,9 +1,14 @@
 """Gates, live: how much of each branch every point of the car takes, layer by layer and head by head."""
 
+from functools import partial
+
 from bsaviz.fields import gates
-from bsaviz.ui import controls, text
+from bsaviz.fields.gating import gate_axes
+from bsaviz.fields.surface import as_surface, point_features
+from bsaviz.fields.tracing import check_model, tree_of
+from bsaviz.ui import controls, text, warm
 from bsaviz.ui.charts import Chart
-from bsaviz.ui.explorer import Explorer
+from bsaviz.ui.explorer import PAUSE, Explorer
 from bsaviz.ui.gate_reading import as_history, histogram, warning
 from bsaviz.ui.subject import as_car, as_model
 from bsaviz.view.branches import COLOURS
@@ -37,8 +42,6 @@ class GateExplorer(Explorer):
     ----------
     layer, head, limits : ipywidgets widgets
         The controls.
-    gates : xarray.Dataset
-        Of `bsaviz.gates`.
     charts, numbers : ipywidgets.HTML
         Below the scene.
     """
@@ -51,14 +54,18 @@ class GateExplorer(Explorer):
         super().__init__()
         self.car = as_car(car)
         model = as_model(model)
-        flat = model.config.spatial_dims == 2
-        self.gates = gates(model, self.car.positions[:, :2] if flat else self.car, features=features)
-        self.history = as_history(history, self.gates["branch"].values.tolist())
-        self.warning = warning(self.gates["gate"])
-        self._make_controls()
+        check_model(model)
+        cloud = self.car.positions[:, :2] if model.config.spatial_dims == 2 else self.car
+        surface = as_surface(cloud, model)
+        point_features(features, surface, model)
+        layers, heads, branches = gate_axes(model, model.attention_sites(tree_of(model, surface)))
+        self._gates, self._run = None, partial(gates, model, cloud, features=features)
+        self.history = as_history(history, branches)
+        self.warning = ""
+        self._make_controls(layers, heads)
         self.charts, self.numbers = controls.html(), controls.html()
-        branches = [str(branch).capitalize() for branch in self.gates["branch"].values]
-        self._set_scene(live_scene(len(branches), titles=branches, height=300, backend=backend))
+        self._titles = [branch.capitalize() for branch in branches]
+        self._set_scene(live_scene(len(branches), titles=self._titles, height=300, backend=backend))
         self.scene.set_surface(self.car.positions, self.car.faces)
         self.scene.on_pick(self._pick)
         self.point = None
@@ -67,8 +74,16 @@ class GateExplorer(Explorer):
         )
         self._begin()
 
-    def _make_controls(self):
-        layers, heads = self.gates["layer"].values.tolist(), self.gates["head"].values.tolist()
+    @property
+    def gates(self):
+        """xarray.Dataset of `bsaviz.gates`; it is waited for where the model has not run yet."""
+        if self._gates is None:
+            self.wait()
+        if self._gates is None:
+            raise self.problem
+        return self._gates
+
+    def _make_controls(self, layers, heads):
         self.layer = controls.whole_slider("Layer", layers[0], layers[0], layers[-1], "Attention layer")
         choices = [("mean of all heads", ALL), *((f"head {head}", head) for head in heads)]
         self.head = controls.menu("Head", choices, ALL, "Each head has its own gates")
@@ -85,15 +100,26 @@ class GateExplorer(Explorer):
 
     def _steps(self, wanted, ticket):
         layer, head, limits, point = wanted
-        gate = self.gates["gate"].sel(layer=layer)
+        if self._gates is None:
+            if not ticket.at_once:
+                yield self._announce
+            warm.wait(ticket)
+            self._gates = self._run()
+            self.warning = warning(self._gates["gate"])
+        gate = self._gates["gate"].sel(layer=layer)
         gate = gate.mean("head") if head is None else gate.sel(head=head)
         values = {str(branch): gate.sel(branch=branch).values for branch in gate["branch"].values}
         yield lambda: self._paint(values, limits, point)
+        ticket.rest(PAUSE)
         charts = spread(values, layer, head) + course(self.history, layer, head)
         yield lambda: self._describe(values, point, charts)
 
     def _show(self, result):
         result()
+
+    def _announce(self):
+        for panel, title in enumerate(self._titles):
+            self.scene.set_title(f"{title}: running the layers", panel=panel)
 
     def _paint(self, values, limits, point):
         clim = (0.0, 1.0)
@@ -101,6 +127,7 @@ class GateExplorer(Explorer):
             clim = _apart(min(v.min() for v in values.values()), max(v.max() for v in values.values()))
         with self.scene.batch():
             for panel, (branch, gate) in enumerate(values.items()):
+                self.scene.set_title(self._titles[panel], panel=panel)
                 self.scene.set_scalars(gate, panel=panel, cmap="viridis", clim=clim, label=f"gate of {branch}")
             self.scene.highlight([] if point is None else [point])
 

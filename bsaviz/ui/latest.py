@@ -5,6 +5,7 @@ import threading
 import time
 
 PATIENCE = 0.3  # seconds for which work goes on although a newer request has come, so that a long drag is seen to move
+BUSY = 0.5  # seconds of work after which it is told: a mark that came and went at every step of a drag would slow it
 _DONE = object()
 
 
@@ -16,11 +17,12 @@ class Ticket:
     """A request's place in the order of requests.
 
     Call it wherever long work can stop: it raises `Superseded` once a newer request has come and the work has gone on
-    for longer than `PATIENCE`.
+    for longer than `PATIENCE`. With `at_once` someone stands and waits for all of the work.
     """
 
-    def __init__(self, latest, number, wanted):
+    def __init__(self, latest, number, wanted, at_once=False):
         self._latest, self.number, self.wanted, self._started = latest, number, wanted, time.monotonic()
+        self.at_once = at_once
 
     @property
     def superseded(self):
@@ -28,12 +30,16 @@ class Ticket:
         return self.number != self._latest.newest
 
     def rest(self, seconds):
-        """Wait before long work, so that it does not stand in the way of a drag; raises `Superseded` at once."""
+        """Wait before work that would stand in the way of a drag; raises `Superseded` at once."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.01)
+        self.until(lambda: time.monotonic() >= end)
+
+    def until(self, ready):
+        """Wait until `ready` gives true; raises `Superseded` at once. Where someone waits for the work, it does not."""
+        while not self.at_once and not ready():
             if self.superseded:
                 raise Superseded
+            time.sleep(0.01)
 
     def __call__(self):
         if self.superseded and time.monotonic() - self._started > PATIENCE:
@@ -60,7 +66,7 @@ class Latest:
     fail : callable
         Called with the exception of a request that failed. Whatever it is, the next request is served.
     busy : callable, optional
-        Called with True when work begins and with False when there is none left.
+        Called with True once work on an event loop has gone on for `BUSY`, and with False when there is none left.
 
     Attributes
     ----------
@@ -96,19 +102,23 @@ class Latest:
 
     def begin(self, wanted):
         """Compute and show the first result here and now; the others follow, on a running loop in its own time."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
         with self._notes:
             self.newest += 1
             self._wanted, self._working = wanted, True
-            ticket = Ticket(self, self.newest, wanted)
+            ticket = Ticket(self, self.newest, wanted, at_once=loop is None)
         results = self._guarded(ticket)
         result = self._advance(results)
         if result is not _DONE:
             self._show_in_order(ticket, result)
-        try:
-            self._task = asyncio.get_running_loop().create_task(self._work(ticket, results))
-        except RuntimeError:
+        if loop is None:
             self._finish(ticket, results)
             self._working = False
+        else:
+            self._task = loop.create_task(self._work(ticket, results))
 
     def wait(self):
         """Compute and show what was asked for last, here and now; returns at once when that has been done."""
@@ -116,17 +126,13 @@ class Latest:
             if not (self._pending or self._working) or self.closed:
                 return
             self.newest += 1
-            ticket, self._pending = Ticket(self, self.newest, self._wanted), False
+            ticket, self._pending = Ticket(self, self.newest, self._wanted, at_once=True), False
         self._finish(ticket, self._guarded(ticket))
 
     def _finish(self, ticket, results):
         with self._computing:
-            self._busy(True)
-            try:
-                for result in results:
-                    self._show_in_order(ticket, result)
-            finally:
-                self._busy(False)
+            for result in results:
+                self._show_in_order(ticket, result)
 
     @property
     def working(self):
@@ -141,10 +147,11 @@ class Latest:
 
     async def _work(self, ticket=None, results=None):
         """Compute what is noted until nothing is; at first the rest of `results`, where they have begun."""
+        alarm = asyncio.get_running_loop().call_later(BUSY, self._busy, True)
         while ticket is not None or (ticket := self._next_ticket()) is not None:
-            self._busy(True)
             await self._show_all(ticket, self._guarded(ticket) if results is None else results)
             ticket = results = None
+        alarm.cancel()
         self._busy(False)
 
     async def _show_all(self, ticket, results):

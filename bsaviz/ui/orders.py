@@ -8,7 +8,7 @@ import numpy as np
 from bsaviz import trees
 from bsaviz._checks import BsavizError
 from bsaviz.trees import BallTree
-from bsaviz.ui.palette import distinct_colours
+from bsaviz.ui.palette import distinct
 
 NAMES = {
     "rotated": "Rotated ball tree",
@@ -69,8 +69,8 @@ class Order:
         return np.unique(self.tree.order[0][~self.tree.mask[0]].numpy())
 
     def colours(self, pairs):
-        """(P, 3) uint8: nodes that touch differ. `pairs` are those of `palette.touching`."""
-        return distinct_colours(self.node, pairs)[self.node]
+        """(P,) rows of `palette.DISTINCT`: nodes that touch differ. `pairs` are those of `palette.touching`."""
+        return distinct(self.node, pairs)[self.node]
 
     def members(self, point):
         """Points of the node that holds `point`, (k,) int64."""

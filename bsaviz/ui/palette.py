@@ -3,8 +3,6 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from bsaviz.view.branches import rgb
-
 # Okabe and Ito's colours, with a light and a dark grey for the nodes that touch more than six others.
 DISTINCT = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#BBBBBB", "#555555")
 NEIGHBOURS = 8
@@ -22,8 +20,8 @@ def touching(positions):
     return np.repeat(np.arange(len(positions)), count), near.reshape(-1)
 
 
-def distinct_colours(node, pairs):
-    """Colour of every node so that touching nodes differ, wherever the palette allows it.
+def distinct(node, pairs):
+    """Colour of every node, as a row of `DISTINCT`, so that touching nodes differ, wherever the palette allows it.
 
     Nodes take turns: in each round, those that come before all their uncoloured neighbours in a fixed random order take
     the first colour that no neighbour has (Jones and Plassmann, 1993). A node all of whose neighbours use up the
@@ -38,7 +36,7 @@ def distinct_colours(node, pairs):
 
     Returns
     -------
-    array (nodes, 3) uint8
+    array (nodes,) int64
     """
     count = int(node.max()) + 1
     a, b = (node[points] for points in pairs)
@@ -53,8 +51,7 @@ def distinct_colours(node, pairs):
         blocked[a[waiting & (turn[a] < turn[b])]] = True
         ready = (colour < 0) & ~blocked
         colour[ready] = _first_free(colour, a, b, ready)
-    palette = np.stack([rgb(c) for c in DISTINCT])
-    return palette[colour]
+    return colour
 
 
 def _first_free(colour, a, b, ready):

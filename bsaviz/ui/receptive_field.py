@@ -4,12 +4,12 @@ import numpy as np
 
 from bsaviz.fields import KINDS, landmarks
 from bsaviz.ui import controls
-from bsaviz.ui.explorer import Explorer
+from bsaviz.ui.explorer import PAUSE, Explorer
 from bsaviz.ui.field_source import WHOLE, Asked, FieldSource
 from bsaviz.ui.size_sliders import size_slider
 from bsaviz.ui.subject import as_car, as_model
 from bsaviz.ui.text import swatch, table
-from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR, rgb
+from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR
 
 KIND_NAMES = {
     "structural": "structural: may be read",
@@ -139,9 +139,11 @@ class ReceptiveFieldExplorer(Explorer):
         for field in self.source.fields(asked, ticket):
             panels = tuple(field) if branch not in field else (branch,)
             yield lambda panels=panels, field=field: self._paint(asked, panels, field)
+        ticket.rest(PAUSE)
         readings = self.source.readings(asked, ticket)
-        yield lambda: self._count(readings, None)
-        gflops = self.source.gflops(asked)
+        if not self.source.counted(asked):
+            yield lambda: self._count(readings, None)
+        gflops = self.source.gflops(asked, ticket)
         yield lambda: self._count(readings, gflops)
 
     def _show(self, result):
@@ -204,9 +206,8 @@ def _title(branch, layer, values):
 def _paint_panel(scene, panel, branch, values, kind):
     colour = COLOURS.get(branch, "#0072B2")
     if values.dtype == bool:
-        painted = np.where(values[:, None], rgb(colour), rgb(SURFACE_COLOUR))
         legend = {("may be read" if kind == "structural" else "reached"): colour, "query": QUERY_COLOUR}
-        scene.set_colours(painted.astype(np.uint8), panel=panel, legend=legend)
+        scene.set_classes(values, [SURFACE_COLOUR, colour], panel=panel, legend=legend)
         return
     amount = np.where(values > 0, values, np.nan) * (THOUSAND if kind in ("mass", "rollout") else 1)
     highest = float(np.nanmax(amount)) if np.isfinite(amount).any() else 1.0

@@ -4,7 +4,6 @@ import numpy as np
 
 from bsaviz._checks import BsavizError
 from bsaviz.datasets import Car, load_car
-from bsaviz.training import load_model, packaged_model
 
 PACKAGED_CAR = "generated:48"
 
@@ -36,6 +35,8 @@ def as_car(subject):
 
 def as_model(model):
     """A model of what was given: a model, a checkpoint's file name, or None for the packaged one."""
+    from bsaviz.training import load_model, packaged_model  # later than `as_car`, which explorers of trees alone use
+
     if model is None:
         return packaged_model()
     return load_model(model) if isinstance(model, str) or hasattr(model, "__fspath__") else model

@@ -4,8 +4,7 @@ from html import escape
 
 STYLE = """<style>
 .bsaviz-heading {font-size: 1.15em; font-weight: 600; line-height: 1.6}
-.bsaviz-busy {margin-left: .8em; line-height: 1.9; visibility: hidden; animation: bsaviz-appear 0s .25s forwards}
-@keyframes bsaviz-appear {to {visibility: visible}}
+.bsaviz-busy {margin-left: .8em; line-height: 1.9}
 .bsaviz-problem, .bsaviz-note {padding: .35em .8em; margin: .3em 0; line-height: 1.45; max-width: 74em}
 .bsaviz-problem {border-left: 4px solid #D55E00; background: rgba(213, 94, 0, .10)}
 .bsaviz-note {border-left: 4px solid #0072B2; background: rgba(0, 114, 178, .08)}
@@ -17,7 +16,6 @@ STYLE = """<style>
 </style>"""
 
 
-# Quick work ends before the mark is seen, so that it does not flicker along a drag.
 BUSY = '<span class="bsaviz-busy">&#9679; computing</span>'
 
 

@@ -19,6 +19,7 @@ def opened(lab, browser):
         notebook.run_all()
         view = notebook.page.locator(".bsaviz-live").first
         view.wait_for(timeout=30_000)
+        notebook.until("explorer.working", False, 90)
         return notebook, view
 
     yield open_one
@@ -49,7 +50,7 @@ def differs(before, after):
 def settled(notebook, control, value):
     """Wait until a control has a value and the picture is that of all controls."""
     notebook.until(f"explorer.{control}.value", value)
-    notebook.until("not explorer.working and explorer._latest.shown == explorer._wanted()", True)
+    notebook.until("not explorer.working and explorer._latest.shown == explorer._wanted()", True, 90)
 
 
 def click_on_car(notebook, view, panel, panels):

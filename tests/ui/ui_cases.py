@@ -28,7 +28,13 @@ def tiny_car(points=200, seed=0):
 def tints(scene, panel=0):
     """(P, 3) uint8: the colours a panel was given; None where it is painted by a number."""
     paint = getattr(scene.widget, f"paint_{panel}")
-    return np.frombuffer(paint["tints"], np.uint8).reshape(-1, 3) if "tints" in paint else None
+    if "palette" not in paint:
+        return np.frombuffer(paint["tints"], np.uint8).reshape(-1, 3) if "tints" in paint else None
+    rows = np.frombuffer(paint.get("classes", b""), np.uint8)
+    if "bits" in paint:
+        points = len(scene.widget.surface["positions"]) // 12
+        rows = np.unpackbits(np.frombuffer(paint["bits"], np.uint8))[:points]
+    return np.frombuffer(paint["palette"], np.uint8).reshape(-1, 3)[rows]
 
 
 def bar(scene, panel=0):

@@ -5,7 +5,15 @@ from contextlib import contextmanager
 
 from bsaviz._checks import BsavizError, require
 from bsaviz.view.branches import QUERY_COLOUR, SURFACE_COLOUR
-from bsaviz.view.live.state import Panel, check_colours, check_marks, check_scalars, check_surface, whole_number
+from bsaviz.view.live.state import (
+    Panel,
+    check_classes,
+    check_colours,
+    check_marks,
+    check_scalars,
+    check_surface,
+    whole_number,
+)
 from bsaviz.view.live.view_point import check_view_point
 
 
@@ -110,6 +118,23 @@ class LiveScene(ABC):
             What the colours mean, e.g. ``{"ball": "#0072B2"}``; shown below the panel.
         """
         paint = check_colours(rgb, self._points(), legend)
+        self._panels[self._check_panel(panel)].paint = paint
+        self._send({("paint", panel)})
+
+    def set_classes(self, classes, palette, *, panel=0, legend=None):
+        """Give every point of a panel one of a few colours; sends a third of what `set_colours` does, and less for two.
+
+        Parameters
+        ----------
+        classes : (P,) bool or int
+            Row of the palette of each point; False is the first row, True the second.
+        palette : list of str
+            At most 256 colours ``"#rrggbb"``.
+        panel : int
+        legend : dict of str to str, optional
+            As in `set_colours`.
+        """
+        paint = check_classes(classes, self._points(), palette, legend)
         self._panels[self._check_panel(panel)].paint = paint
         self._send({("paint", panel)})
 

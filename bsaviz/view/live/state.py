@@ -11,6 +11,7 @@ from bsaviz.view.branches import colour_map, rgb
 from bsaviz.view.panels import dot_radii
 from bsaviz.view.reading import Bar
 
+MOST_CLASSES = 256  # a class is sent as a byte a point
 
 @dataclass(frozen=True)
 class Surface:
@@ -55,6 +56,20 @@ class Colours:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Rows (P,) uint8 of a palette (k, 3) uint8, and what they mean, as in `Colours`."""
+
+    classes: np.ndarray
+    palette: np.ndarray
+    legend: tuple
+
+    @property
+    def colours(self):
+        """(P, 3) uint8: the colour of each point."""
+        return self.palette[self.classes]
+
+
+@dataclass(frozen=True)
 class Marks:
     """Points (k,) int64 drawn larger in one colour; on top: never hidden by the surface."""
 
@@ -69,7 +84,7 @@ class Panel:
     """One view of the surface: grey without paint; at most one `Marks` a colour."""
 
     title: str = ""
-    paint: Scalars | Colours | None = None
+    paint: Scalars | Colours | Classes | None = None
     marks: dict = field(default_factory=dict)
 
 
@@ -139,10 +154,31 @@ def check_colours(colours, points, legend):
     c = np.asarray(colours)
     if c.shape != (points, 3) or c.dtype != np.uint8:
         raise BsavizError(f"rgb must be uint8 of shape ({points}, 3), one colour a point, got {c.dtype} {c.shape}")
+    return Colours(np.ascontiguousarray(c), _check_legend(legend))
+
+
+def check_classes(classes, points, palette, legend):
+    """`Classes` of one class a point, True and False or rows of the palette."""
+    if isinstance(palette, str) or not 1 <= len(palette) <= MOST_CLASSES:
+        raise BsavizError(f"palette must be a list of 1 to {MOST_CLASSES} colours '#rrggbb', got {palette!r}")
+    colours = np.stack([rgb(check_colour(colour, f"palette[{i}]")) for i, colour in enumerate(palette)])
+    c = np.asarray(classes)
+    if c.shape != (points,) or not (c.dtype == bool or np.issubdtype(c.dtype, np.integer)):
+        raise BsavizError(
+            f"classes must be bool or whole numbers of shape ({points},), one a point, got {c.dtype} {c.shape}"
+        )
+    if c.min() < 0 or c.max() >= len(colours):
+        raise BsavizError(
+            f"classes must be rows 0 to {len(colours) - 1} of the palette, got {int(c.min())} to {int(c.max())}"
+        )
+    return Classes(c.astype(np.uint8), colours, _check_legend(legend))
+
+
+def _check_legend(legend):
     if legend is not None and not isinstance(legend, dict):
         raise BsavizError(f"legend must be a dict of names and colours '#rrggbb', or None, got {legend!r}")
     named = ((str(name), check_colour(colour, f"legend[{name!r}]")) for name, colour in (legend or {}).items())
-    return Colours(np.ascontiguousarray(c), tuple(named))
+    return tuple(named)
 
 
 def check_marks(points, count, colour, scale, on_top):

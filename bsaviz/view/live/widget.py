@@ -3,15 +3,16 @@
 from importlib.resources import files as package_files
 
 import anywidget
+import numpy as np
 import traitlets as t
 
 from bsaviz.view.branches import SURFACE_COLOUR
 from bsaviz.view.camera import VIEW_ANGLE
 from bsaviz.view.live.scene import LiveScene
-from bsaviz.view.live.state import Scalars
+from bsaviz.view.live.state import Classes, Scalars
 from bsaviz.view.live.view_point import ViewPoint
 
-SCRIPTS = ("renderer.js", "orbit.js", "key.js", "pick.js", "live.js")
+SCRIPTS = ("renderer.js", "seen.js", "samples.js", "orbit.js", "key.js", "pick.js", "live.js")
 
 
 def _web(*names):
@@ -97,9 +98,17 @@ def surface_message(surface):
 
 
 def paint_message(paint):
-    """Scalars as a byte a point and a ramp; colours as they are; nothing for a grey surface."""
+    """Scalars as a byte a point and a ramp; classes as a byte a point, or a bit where there are two of them, and a
+    palette; colours as they are; nothing for a grey surface."""
     if paint is None:
         return {}
+    if isinstance(paint, Classes):
+        few = len(paint.palette) <= 2
+        packed = np.packbits(paint.classes) if few else paint.classes
+        return {
+            "bits" if few else "classes": packed.tobytes(), "palette": paint.palette.tobytes(),
+            "legend": [list(entry) for entry in paint.legend],
+        }  # fmt: skip
     if not isinstance(paint, Scalars):
         return {"tints": paint.colours.tobytes(), "legend": [list(entry) for entry in paint.legend]}
     bar = paint.bar

@@ -3,13 +3,16 @@
 const CAMERA_EVENT = "bsaviz-camera"; // linked views hear of each other through the window, not through the kernel
 const CLICK = 5; // pixels: a pointer that moved less has clicked
 const SLOW = 30; // milliseconds: where finding the point takes longer, hovering looks for it less often
+const HEAVY = 8; // milliseconds: where smoothing edges takes longer, a moving picture goes without
+const REST = 150; // milliseconds without a new picture after which its edges are smoothed all the same
 
 const raw = (view) => (view && view.byteLength ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : new ArrayBuffer(0));
+const bytes = (view) => new Uint8Array(raw(view));
 const unit = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
 
 class LiveView {
   constructor(model, element) {
-    Object.assign(this, { model, stale: new Set(), queued: false, drawn: 0, surface: null, cost: 0 });
+    Object.assign(this, { model, stale: new Set(), queued: false, drawn: 0, surface: null, cost: 0, heavy: true, measured: 0 });
     const { width, height } = model.get("settings");
     this.root = make("div", element);
     this.root.className = "bsaviz-live";
@@ -53,7 +56,7 @@ class LiveView {
     this.canvas.setAttribute("aria-label", "3D view: drag or arrow keys turn it, + and - zoom, Home resets; click a point to pick it");
     try {
       this.grey = unit(grey);
-      this.renderer = new Renderer(this.canvas, this.panels.length, { grey: this.grey, background: null });
+      this.renderer = new Renderer(this.canvas, this.panels.length, { grey: this.grey, background: null, quick: true });
     } catch (error) {
       return this.say(error.message);
     }
@@ -120,9 +123,31 @@ class LiveView {
       const shape = this.boxes[0].width / Math.max(this.boxes[0].height, 1);
       if (stale.includes("camera")) this.aim(shape);
       else if (!this.orbit.moved && (shape !== this.orbit.aspect || stale.includes("surface"))) this.orbit.fit(shape);
-      this.renderer.draw(this.boxes, this.orbit);
+      this.show();
       this.root.dataset.drawn = String((this.drawn += 1));
     });
+  }
+
+  // Where smoothing is heavy (drawing in software, large clouds), a new picture comes without and gets it at rest.
+  show() {
+    const rough = this.heavy;
+    this.renderer.draw(this.boxes, this.orbit, !rough);
+    this.root.toggleAttribute("data-rough", rough);
+    clearTimeout(this.rest);
+    if (rough) this.rest = setTimeout(() => this.smooth(), REST + 2 * (this.heaviness || 0));
+  }
+
+  smooth() {
+    if (!this.renderer || !this.canvas.clientWidth || this.queued) return;
+    const before = performance.now();
+    this.renderer.draw(this.boxes, this.orbit, true);
+    if (this.measured < 2) { // the first time takes longer than the later ones
+      this.renderer.finish();
+      this.measured += 1;
+      this.heaviness = Math.min(this.heaviness ?? Infinity, performance.now() - before);
+      this.heavy = this.heaviness > HEAVY;
+    }
+    this.root.removeAttribute("data-rough");
   }
 
   box(view) {
@@ -143,13 +168,14 @@ class LiveView {
     const positions = new Float32Array(raw(surface.positions)), triangles = new Uint32Array(raw(surface.triangles));
     this.surface = { positions, triangles, radius: surface.radius };
     this.renderer.setSurface(positions, triangles);
+    Object.assign(this, { heavy: true, heaviness: null, measured: 0 });
     this.orbit.setCloud(positions);
     this.hint.textContent = "";
   }
 
   takePaint(panel, paint) {
     const mine = this.panels[panel], count = this.surface.positions.length / 3;
-    const levels = new Uint8Array(raw(paint.levels)), ramp = new Uint8Array(raw(paint.ramp)), tints = new Uint8Array(raw(paint.tints));
+    const levels = bytes(paint.levels), ramp = bytes(paint.ramp), tints = paint.palette ? inClasses(paint, count) : bytes(paint.tints);
     const [byLevel, byColour] = [levels.length === count, tints.length === 3 * count]; // else grey
     Object.assign(mine, { levels: byLevel ? levels : null, bar: paint.bar });
     const words = JSON.stringify([byLevel && [paint.bar, paint.missing, ramp.join()], byColour && paint.legend]);
@@ -276,11 +302,20 @@ class LiveView {
 
   free() {
     this.freed = true;
+    clearTimeout(this.rest);
     this.resized.disconnect();
     if (this.orbit) this.orbit.free();
     if (this.renderer) this.renderer.free();
     this.renderer = null;
   }
+}
+
+// Tints of the classes of a message: a byte a point, or a bit where there are only two.
+function inClasses(paint, count) {
+  if (paint.classes) return coloured(bytes(paint.classes), bytes(paint.palette));
+  const packed = bytes(paint.bits), classes = new Uint8Array(Math.min(count, 8 * packed.length));
+  for (let i = 0; i < classes.length; i++) classes[i] = (packed[i >> 3] >> (7 - (i & 7))) & 1;
+  return coloured(classes, bytes(paint.palette));
 }
 
 // A model follows the views of the models that it is linked with, also while it is not shown itself.

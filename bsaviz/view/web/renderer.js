@@ -23,8 +23,24 @@ float light(vec3 n) {
     + 0.25 * max(dot(n, normalize(vec3(0.9, 0.1, 0.6))), 0.0) + 0.12 * max(dot(n, normalize(vec3(0.0, -0.8, 0.4))), 0.0);
 }`;
 
-// The smooth normal, turned to the eye; at a sharp edge the triangle's own. Level 0 is no value: values next to such a
-// point keep theirs up to half way.
+// The smooth normal, turned to the eye; at a sharp edge the triangle's own.
+const FACING = `
+vec3 facing(vec3 seen, vec3 across) {
+  vec3 flatNormal = normalize(cross(dFdx(seen), dFdy(seen)));
+  vec3 n = normalize(across);
+  n = dot(n, flatNormal) < 0.0 ? -n : n;
+  return dot(n, flatNormal) < 0.6 ? flatNormal : n;
+}`;
+
+// Level 0 is no value: values next to such a point keep theirs up to half way. shade: the mean level, and the share of it
+// that has a value.
+const SHADE = `
+vec3 shaded(vec2 shade, vec3 own, float lit) {
+  float level = shade.y < 0.5 ? 0.0 : shade.x / shade.y;
+  vec3 base = paint == 1.0 ? texture(ramp, vec2((level * 255.0 + 0.5) / 256.0, 0.5)).rgb : paint == 2.0 ? own : grey;
+  return base * (paint > 0.0 ? 0.62 + 0.42 * lit : 0.42 + 0.72 * lit);
+}`;
+
 const SURFACE_FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 seen, across, own;
@@ -34,14 +50,10 @@ uniform vec3 grey;
 uniform float paint;
 out vec4 colour;
 ${LIGHT}
+${FACING}
+${SHADE}
 void main() {
-  vec3 flatNormal = normalize(cross(dFdx(seen), dFdy(seen)));
-  vec3 n = normalize(across);
-  n = dot(n, flatNormal) < 0.0 ? -n : n;
-  n = dot(n, flatNormal) < 0.6 ? flatNormal : n;
-  float level = shade.y < 0.5 ? 0.0 : shade.x / shade.y;
-  vec3 base = paint == 1.0 ? texture(ramp, vec2((level * 255.0 + 0.5) / 256.0, 0.5)).rgb : paint == 2.0 ? own : grey;
-  colour = vec4(base * (paint > 0.0 ? 0.62 + 0.42 * light(n) : 0.42 + 0.72 * light(n)), 1.0);
+  colour = vec4(shaded(shade, own, light(facing(seen, across))), 1.0);
 }`;
 
 const DOT_VERTEX = `#version 300 es
@@ -61,6 +73,17 @@ void main() {
   gl_PointSize = radius * projection[1][1] * height / -p.z + 1.0;
 }`;
 
+// Normal and depth of a ball of radius r, z before the eye, at this pixel of its square; nothing outside its circle.
+const BALL = `
+vec4 ball(float z, float r, mat4 projection) {
+  vec2 at = vec2(2.0, -2.0) * (gl_PointCoord - 0.5);
+  float d = dot(at, at);
+  if (d > 1.0) discard;
+  vec3 n = vec3(at, sqrt(1.0 - d));
+  float depth = z + r * n.z;
+  return vec4(n, 0.5 - 0.5 * (projection[2][2] * depth + projection[3][2]) / depth);
+}`;
+
 const DOT_FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 base;
@@ -68,14 +91,11 @@ in float z, r;
 uniform mat4 projection;
 out vec4 colour;
 ${LIGHT}
+${BALL}
 void main() {
-  vec2 at = vec2(2.0, -2.0) * (gl_PointCoord - 0.5);
-  float d = dot(at, at);
-  if (d > 1.0) discard;
-  vec3 n = vec3(at, sqrt(1.0 - d));
-  float depth = z + r * n.z;
-  gl_FragDepth = 0.5 - 0.5 * (projection[2][2] * depth + projection[3][2]) / depth;
-  colour = vec4(base * (0.5 + 0.6 * light(n)), 1.0);
+  vec4 n = ball(z, r, projection);
+  gl_FragDepth = n.w;
+  colour = vec4(base * (0.5 + 0.6 * light(n.xyz)), 1.0);
 }`;
 
 const MARK_VERTEX = `#version 300 es
@@ -106,9 +126,10 @@ const [PLACE, NORMAL, LEVEL, TINT] = [0, 1, 2, 3];
 
 class Renderer {
   // panels: how many pictures of the surface; grey: its colour (3) from 0 to 1 where nothing is painted; background: the
-  // same behind it, or null to let the page's own show through.
-  constructor(canvas, panels, { grey, background = [1, 1, 1] }) {
-    const gl = canvas.getContext("webgl2", { antialias: true, alpha: !background });
+  // same behind it, or null to let the page's own show through. quick: pictures may also be drawn with edges that are not
+  // smoothed (`Seen`, `Samples`), which needs the page's own background and dots of one size.
+  constructor(canvas, panels, { grey, background = [1, 1, 1], quick = false }) {
+    const gl = canvas.getContext("webgl2", { antialias: !quick, alpha: !background });
     if (!gl) throw new Error("This browser offers no WebGL 2, which the 3D view needs.");
     Object.assign(this, { gl, canvas, grey, points: 0, corners: 0, hover: null });
     this.surface = this.program(SURFACE_VERTEX, SURFACE_FRAGMENT);
@@ -116,6 +137,7 @@ class Renderer {
     this.mark = this.program(MARK_VERTEX, MARK_FRAGMENT);
     [this.place, this.normal, this.index] = [gl.createBuffer(), gl.createBuffer(), gl.createBuffer()];
     this.panels = Array.from({ length: panels }, () => this.panel());
+    [this.seen, this.samples] = quick ? [new Seen(this), new Samples(gl)] : [null, null];
     gl.enable(gl.DEPTH_TEST);
     gl.enable(gl.SCISSOR_TEST);
     gl.clearColor(...(background ? [...background, 1] : [0, 0, 0, 0]));
@@ -143,8 +165,10 @@ class Renderer {
   setSurface(positions, triangles) {
     const gl = this.gl;
     Object.assign(this, { points: positions.length / 3, corners: triangles.length, hover: null });
+    const normals = vertexNormals(positions, triangles);
     this.fill(this.place, positions);
-    this.fill(this.normal, vertexNormals(positions, triangles));
+    this.fill(this.normal, normals);
+    if (this.seen) this.seen.setSurface(positions, normals, triangles);
     gl.bindVertexArray(null);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, triangles, gl.STATIC_DRAW);
@@ -177,6 +201,7 @@ class Renderer {
   paint(panel, kind, data, buffer) {
     const gl = this.gl, mine = this.panels[panel];
     mine.paint = kind;
+    if (this.seen && data) this.seen.setValues(mine, data, kind === LEVELS ? 1 : 3);
     gl.bindVertexArray(mine.mesh);
     if (kind === LEVELS) this.attribute(LEVEL, buffer, 1, gl.UNSIGNED_BYTE, data);
     else gl.disableVertexAttribArray(LEVEL);
@@ -190,6 +215,7 @@ class Renderer {
     const gl = this.gl, mine = this.panels[panel];
     mine.dots = true;
     mine.radius = radii;
+    if (this.seen) this.seen.setValues(mine, tints, 3);
     gl.bindVertexArray(mine.cloud);
     this.attribute(1, mine.dotTints, 3, gl.UNSIGNED_BYTE, tints);
     if (typeof radii === "number") gl.disableVertexAttribArray(2);
@@ -214,37 +240,59 @@ class Renderer {
     }
   }
 
-  // boxes are {left, top, width, height} in pixels of the page within the canvas.
-  draw(boxes, camera) {
+  // boxes are {left, top, width, height} in pixels of the page within the canvas. smooth: whether edges are, which takes
+  // longer.
+  draw(boxes, camera, smooth = true) {
     const gl = this.gl, ratio = Math.min(window.devicePixelRatio || 1, 2);
     const width = Math.round(this.canvas.clientWidth * ratio), height = Math.round(this.canvas.clientHeight * ratio);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    const frames = boxes.map((box) => this.frame(box, height, ratio));
+    const matrices = boxes.map((box) => camera.matrices(box.width / box.height));
+    if (this.seen && !smooth) this.seen.look(matrices[0], frames[0][2], frames[0][3], this.panels[0].radius || 0);
+    if (this.samples && smooth) this.samples.begin(width, height);
     gl.scissor(0, 0, width, height);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    boxes.forEach((box, i) => {
-      const h = box.height * ratio;
-      const frame = [box.left * ratio, height - box.top * ratio - h, box.width * ratio, h].map(Math.round);
+    frames.forEach((frame, i) => {
       gl.viewport(...frame);
       gl.scissor(...frame);
-      this.drawPanel(i, camera.matrices(box.width / box.height), h, ratio);
+      if (this.seen && !smooth) this.seen.draw(this.panels[i], frame.slice(0, 2));
+      else this.drawBody(this.panels[i], matrices[i], frame[3]);
+      this.drawMarks(i, matrices[i], frame[3], ratio);
     });
     gl.bindVertexArray(null);
+    gl.scissor(0, 0, width, height);
+    if (this.samples && smooth) this.samples.end();
   }
 
-  drawPanel(i, matrices, height, ratio) {
-    const gl = this.gl, panel = this.panels[i];
+  // Left, bottom, width and height of a box in pixels of the screen.
+  frame(box, height, ratio) {
+    return [box.left * ratio, height - (box.top + box.height) * ratio, box.width * ratio, box.height * ratio].map(Math.round);
+  }
+
+  // Wait until all has been drawn.
+  finish() {
+    this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4));
+  }
+
+  drawBody(panel, matrices, height) {
+    const gl = this.gl;
     if (this.corners) {
       this.use(this.surface, { ...matrices, grey: this.grey, paint: panel.paint });
       gl.bindTexture(gl.TEXTURE_2D, panel.ramp);
       gl.bindVertexArray(panel.mesh);
       gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
     }
-    this.use(this.dots, { ...matrices, height });
     if (panel.dots) {
+      this.use(this.dots, { ...matrices, height });
       gl.bindVertexArray(panel.cloud);
       if (typeof panel.radius === "number") gl.vertexAttrib1f(2, panel.radius);
       gl.drawArrays(gl.POINTS, 0, this.points);
     }
+  }
+
+  drawMarks(i, matrices, height, ratio) {
+    const gl = this.gl, panel = this.panels[i];
+    this.use(this.dots, { ...matrices, height });
     gl.bindVertexArray(panel.marked);
     for (const mark of panel.marks.filter((mark) => !mark.onTop && !mark.ring)) {
       gl.vertexAttrib3f(1, ...mark.tint);

@@ -1,7 +1,10 @@
 """What every live scene does in a real JupyterLab: it draws, redraws, turns, is picked, comes back and goes away."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from view_cases import body, near
 
 from bsaviz.view.camera import VIEW_ANGLE
@@ -121,6 +124,24 @@ def test_every_panel_has_its_own_title_bar_and_legend(tab):
     tab.page.wait_for_timeout(200)
     assert view.locator(".bsaviz-title").all_inner_texts() == ["one", "new", "three"]
     assert near(tab.look(view), "#009E73", 60) == 0
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+@pytest.mark.parametrize(
+    "paint", ["set_scalars(points[:, 0])", "set_classes(points[:, 0] > 0, ['#D9D9D9', '#0072B2'])"]
+)
+def test_a_quick_picture_is_the_smooth_one_but_for_its_edges(tab, paint, cloud):
+    view = show(tab, f"2, cloud={cloud}, titles=['a', 'a']", f"s.{paint}\ns.highlight([204], on_top=False)")
+    smooth = tab.look(view)
+    view.evaluate("e => { window.setTimeout = () => 0; }")  # the picture stays as it comes first
+    tab.do("s.set_title('b')")
+    view.and_(tab.page.locator("[data-rough]")).wait_for()
+    tab.page.wait_for_timeout(250)
+    box = view.bounding_box()
+    quick = np.asarray(Image.open(io.BytesIO(tab.page.screenshot(clip=box))).convert("RGB"))
+    assert changed(smooth[60:240], quick[60:240]) < 0.03
+    assert changed(smooth[60:240], 0 * quick[60:240] + 255) > 0.1
+    tab.reload()
 
 
 @pytest.mark.parametrize("cloud", [False, True])

@@ -120,6 +120,20 @@ def test_the_bar_spans_the_values_unless_told(make):
     assert paint.colours[0].tolist() == [0xD9] * 3
 
 
+def test_classes_are_sent_as_bits_or_bytes_and_mean_the_same_colours(make):
+    scene = make(2)
+    right = POINTS[:, 0] > 0
+    scene.set_classes(right, ["#112233", "#445566"], legend={"right": "#445566"})
+    scene.set_classes(np.arange(COUNT) % 3, ["#000000", "#0000FF", "#00FF00"], panel=1)
+    two, three = (scene._panels[i].paint for i in range(2))
+    np.testing.assert_array_equal(two.colours[:, 0], np.where(right, 0x44, 0x11))
+    np.testing.assert_array_equal(three.colours[:3], [[0, 0, 0], [0, 0, 255], [0, 255, 0]])
+    assert two.legend == (("right", "#445566"),)
+    bits, bytes_ = (getattr(scene.widget, f"paint_{i}") for i in range(2))
+    assert len(bits["bits"]) == -(-COUNT // 8)
+    assert len(bytes_["classes"]) == COUNT
+
+
 @pytest.mark.parametrize(
     "values", [np.zeros(COUNT), np.full(COUNT, np.nan), np.full(COUNT, np.inf), np.ones(COUNT) > 0]
 )
@@ -255,6 +269,11 @@ REFUSED = [
     (lambda s: s.set_scalars(POINTS[:, 0], nan_colour="grey"), "nan_colour must be a colour '#rrggbb', got 'grey'"),
     (lambda s: s.set_colours(RED / 255), rf"rgb must be uint8 of shape \({COUNT}, 3\), .* got float64"),
     (lambda s: s.set_colours(RED[:3]), rf"rgb must be uint8 of shape \({COUNT}, 3\)"),
+    (lambda s: s.set_classes(RED, ["#000000"]), rf"classes must be bool or whole numbers of shape \({COUNT},\)"),
+    (lambda s: s.set_classes(POINTS[:, 0], ["#000000"]), "classes must be bool or whole numbers .* got float"),
+    (lambda s: s.set_classes(np.arange(COUNT), ["#000000"]), "classes must be rows 0 to 0 of the palette, got 0 to"),
+    (lambda s: s.set_classes(RED[:, 0] > 0, "#000000"), "palette must be a list of 1 to 256 colours"),
+    (lambda s: s.set_classes(RED[:, 0] > 0, ["red", "#000000"]), r"palette\[0\] must be a colour '#rrggbb', got 'red'"),
     (lambda s: s.set_colours(RED, legend=["a"]), "legend must be a dict of names and colours"),
     (lambda s: s.set_colours(RED, legend={"a": "red"}), r"legend\['a'\] must be a colour '#rrggbb', got 'red'"),
     (lambda s: s.highlight([COUNT]), f"point {COUNT} is out of range: the surface has {COUNT} points"),
