@@ -113,14 +113,14 @@ def _middles(rng, count):
 
 
 def _directions(rng, count):
-    """Unit vectors, no two within 30 degrees or so."""
+    """Vectors of entries near 1, as other features have, no two within 30 degrees or so."""
     kept = []
     while len(kept) < count:
         vector = rng.normal(size=KEY_WIDTH)
         vector /= np.linalg.norm(vector)
         if not kept or np.max(np.array(kept) @ vector) < 0.86:
             kept.append(vector)
-    return np.array(kept)
+    return np.array(kept) * KEY_WIDTH**0.5
 
 
 def _check(**counts):

@@ -20,6 +20,7 @@ from bsaviz.datasets.regimes import with_heat, with_potential
 
 PHYSICS_CARS = (200, 40)  # training and test cars of a set of :data:`REGIMES` where the name gives no numbers
 BEACON_CLOUDS = (512, 64)
+BEACONS = dict(clusters=8, points_per_cluster=16)
 _VERSION = 1  # of the regimes; part of the cache's file names
 
 
@@ -65,7 +66,8 @@ def training_cars(name="generated", *, workers=1, progress=True):
         ``"laplace"``             the same without screening
         ``"helmholtz:0.5"``       the same for waves of this length
         ``"heat:0.05"``           a temperature and what becomes of it, see :func:`~bsaviz.datasets.with_heat`
-        ``"beacons"``             clouds with known causes, see :func:`~bsaviz.datasets.beacon_clouds`
+        ``"beacons"``             clouds of 8 clusters of 16 points with known causes, see
+                                  :func:`~bsaviz.datasets.beacon_clouds`
         ``"shapenet"``            ShapeNet-Car where ``$BSAVIZ_SHAPENET`` or the cache holds it, or the path of its
                                   folder, with the published split
         ======================== =======================================================================================
@@ -102,7 +104,7 @@ def training_cars(name="generated", *, workers=1, progress=True):
         return cars[:train], cars[train:]
     kind, knob, counts = _parts(text)
     if kind == "beacons":
-        return beacon_clouds(*(counts or BEACON_CLOUDS))
+        return beacon_clouds(*(counts or BEACON_CLOUDS), **BEACONS)
     train, test = counts or PHYSICS_CARS
     cars = _with_regime(make(range(train + test)), kind, knob, workers, progress)
     return cars[:train], cars[train:]

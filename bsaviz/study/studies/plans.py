@@ -64,7 +64,7 @@ def _physics():
     return found
 
 
-_BEACONS = dict(cars="beacons", ball_size=64)
+_BEACONS = dict(cars="beacons", ball_size=32, top_k=2, batch_size=16)
 
 STUDIES = {
     "table3": Study(
@@ -159,14 +159,12 @@ STUDIES = {
         "Is the answer's cause, one point in a distant cluster, within the receptive field?",
         1500,
         {
-            "full attention": dict(_FULL, cars="beacons"),
+            "full attention": dict(_FULL, cars="beacons", batch_size=16),
             "BSA": dict(_BEACONS),
             "ball attention": dict(_BEACONS, model="ball"),
             "without selection": dict(_BEACONS, **_without("selection")),
-            "without compression": dict(_BEACONS, **_without("compression")),
-            "random blocks": dict(_BEACONS, model="bsa-random"),
         },
-        notes=("clouds of 16 clusters of 64 points; balls of 64",),
+        notes=("clouds of 8 clusters of 16 points, balls of 32, top-k 2; 16 clouds a step",),
     ),
 }
 
@@ -181,9 +179,12 @@ def settings_of(study, variant, scale=1.0):
     return {**kept, "steps": steps, "warmup": max(1, round(WARMUP * steps))}
 
 
+_NOT_MODEL = ("cars", "steps", "warmup", "batch_size", "model", "preset")
+
+
 def config_of(entry):
     """The model's configuration of an entry of :func:`settings_of`."""
-    own = {key: value for key, value in entry.items() if key not in ("cars", "steps", "warmup", "model", "preset")}
+    own = {key: value for key, value in entry.items() if key not in _NOT_MODEL}
     return configure(entry["model"], entry["preset"], **own)
 
 
@@ -234,7 +235,8 @@ def sweep_plan(studies, *, scale=1.0, seeds=SEEDS, quick=False, keep=False):
 
 def _quick(entry):
     """The same variant of a tiny model on few cars."""
-    own = {"ball_size", "depth", "dim", "num_heads", "enc_depths", "dec_depths", "steps", "warmup", "preset"}
+    own = {"ball_size", "depth", "dim", "num_heads", "enc_depths", "dec_depths", "steps", "warmup", "preset",
+           "batch_size"}  # fmt: skip
     tiny = {name: value for name, value in entry.items() if name not in own}
     cars = "generated:6+2" if entry["cars"] == CARS else f"{entry['cars']}@6+2"
     return {**tiny, "preset": "tiny", "cars": cars, "steps": 4, "warmup": 1}
