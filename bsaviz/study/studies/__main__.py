@@ -57,7 +57,8 @@ def _run(options):
     if "write" in options.stages:
         costs = {}
         for path in sorted(folder.glob("costs-*.json")):
-            costs |= json.loads(path.read_text())
+            for name, row in json.loads(path.read_text()).items():
+                costs.setdefault(name, {}).update(row)
         written = collect(folder, options.out, names=options.names, scale=options.scale, seeds=options.seeds,
                           command=_command(options), costs=costs)  # fmt: skip
         for name, ds in written.items():

@@ -20,7 +20,7 @@ from bsaviz.training import load_model, save_model
 
 SETTINGS = ("ball_size", "block_size", "group_size", "top_k", "depth", "dim", "num_heads")
 KNOBS = ("screening_length", "wavelength", "spread")
-PER_VARIANT = ("gflops", "parameters", "forward_ms", "training_ms", "forward_mib", "training_mib")
+TIMED = ("forward_ms", "training_ms", "forward_mib", "training_mib")
 POINTS, CAR_POINTS = {"beacons": 128}, 3586  # of a cloud; all others are cars
 KEPT = ("table3",)  # studies of whose variants one model each is kept
 
@@ -40,7 +40,8 @@ def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", cost
     command : str
         What was run, to be kept with the results.
     costs : dict of str to dict, optional
-        Times and memory by the trial's variant, of :func:`bsaviz.study.studies.costs.measure_costs`.
+        Times and memory by the trial's variant, of :func:`bsaviz.study.studies.costs.measure_costs`; and ``gflops``,
+        which are counted here where they are missing.
 
     Returns
     -------
@@ -83,38 +84,49 @@ def _keep(name, variant, trials, folder, out):
 
 
 def _study(name, rows, scale, seeds, costs, command):
-    study, shared = STUDIES[name], shared_names(scale)
-    variants = list(rows)
-    parts, first = [], None
-    for variant in variants:
-        kept = [(seed, ds) for seed, ds in zip(seeds, rows[variant]) if ds is not None]
-        if not kept:
-            continue
-        first = first if first is not None else kept[0][1]
-        over_seeds = xr.concat([ds for _, ds in kept], "seed", join="outer", combine_attrs="drop_conflicts")
-        parts.append(over_seeds.assign_coords(seed=[seed for seed, _ in kept], variant=variant))
-    ds = xr.concat(parts, "variant", join="outer", coords="minimal", compat="override", combine_attrs="drop_conflicts")
-    ds = ds.reindex(variant=variants, seed=list(seeds))
-    described = lambda key: {} if key not in ds else ds[key].attrs
-    if "gflops" not in ds:
-        counted = [_gflops(settings_of(name, variant, scale), POINTS.get(name, CAR_POINTS)) for variant in variants]
-        ds["gflops"] = "variant", counted, _cost_attrs("gflops")
-    for key in PER_VARIANT:
-        if key in ds and "seed" not in ds[key].dims:
-            continue
-        measured = [costs.get(shared[name, variant], {}).get(key, np.nan) for variant in variants]
-        if key in ds:
-            ds[key] = ds[key].median("seed").assign_attrs(described(key))
-        elif not np.isnan(measured).all():
-            ds[key] = ("variant", measured, _cost_attrs(key))
+    study, shared, variants = STUDIES[name], shared_names(scale), list(rows)
+    ds = _side_by_side(rows, seeds)
     ds = ds.assign_coords(_settings(name, variants, scale))
-    ds = ds.drop_vars([key for key in ("trial",) if key in ds])
-    ds.attrs = _said(study, scale, first, command) | {"num_points": POINTS.get(name, CAR_POINTS)}
-    return ds
+    points = POINTS.get(name, CAR_POINTS)
+    counted = [costs.get(shared[name, variant], {}).get("gflops") for variant in variants]
+    counted = [operations(settings_of(name, variant, scale), points) if count is None else count
+               for variant, count in zip(variants, counted)]  # fmt: skip
+    ds["gflops"] = "variant", counted, _cost_attrs("gflops")
+    for key in TIMED:
+        measured = [costs.get(shared[name, variant], {}).get(key, np.nan) for variant in variants]
+        if not np.isnan(measured).all():
+            ds[key] = "variant", measured, _cost_attrs(key)
+    first = next(trial for row in rows.values() for trial in row if trial is not None)
+    return ds.assign_attrs(_said(study, scale, first, command) | {"num_points": points})
 
 
-def _gflops(entry, num_points):
-    """Operations of a forward of an entry's model, counted on tensors without data."""
+def _side_by_side(rows, seeds):
+    """All trials as one Dataset over variant and seed; NaN where one is missing, or has no such layer or branch.
+
+    Filled in place: ``xarray.concat`` of as many small datasets takes minutes.
+    """
+    trials = {(i, j): trial for i, row in enumerate(rows.values()) for j, trial in enumerate(row) if trial is not None}
+    axes = {"variant": list(rows), "seed": list(seeds)}
+    for trial in trials.values():
+        for dim in trial.dims:
+            axes[dim] = [*dict.fromkeys([*axes.get(dim, []), *trial[dim].values.tolist()])]
+    axes["layer"] = sorted(axes.get("layer", []))
+    places = {dim: {label: i for i, label in enumerate(labels)} for dim, labels in axes.items()}
+    arrays, described = {}, {}
+    for (i, j), trial in trials.items():
+        for key, value in trial.data_vars.items():
+            dims = ("variant", "seed", *value.dims)
+            if key not in arrays:
+                arrays[key], described[key] = np.full([len(axes[dim]) for dim in dims], np.nan), (dims, value.attrs)
+            where = [[places[dim][label] for label in value[dim].values.tolist()] for dim in value.dims]
+            arrays[key][np.ix_([i], [j], *where)] = value.values
+    found = {key: (described[key][0], array, described[key][1]) for key, array in arrays.items()}
+    ds = xr.Dataset(found, coords={dim: labels for dim, labels in axes.items() if len(labels)})
+    return ds.assign(parameters=ds["parameters"].median("seed").assign_attrs(ds["parameters"].attrs))
+
+
+def operations(entry, num_points):
+    """GFLOP of a forward of the model of an entry of `settings_of`, counted on tensors without data."""
     target, features = fields_of(entry["cars"])
     width = {"beacons": KEY_WIDTH + 2}.get(entry["cars"], len(features))
     model = VARIANTS[entry["model"]].family.model(replace(config_of(entry), in_features=width))
