@@ -59,6 +59,9 @@ def dot_plot(study, quantities=("relative_l2",), *, order=None, reference=None, 
                 raise BsavizError(f"no setting is called {reference!r}; there are {', '.join(table['label'])}")
             panel.axvline(float(there[name].iloc[0]), color=INK, lw=1, ls=(0, (5, 3)), zorder=0)
         _axis(panel, trials.quantities[name].label, log=name in trials.costs)
+        if name not in trials.costs:
+            panel.locator_params(axis="x", nbins=4)
+            panel.ticklabel_format(axis="x", useOffset=False)
     panels[0, 0].set_yticks(list(rows), table["label"])
     panels[0, 0].set_ylim(-0.6, len(table) - 0.4)
     figure.suptitle(title or str(trials.attrs.get("title", "")), fontsize=11)
@@ -149,7 +152,8 @@ def sensitivity_plot(study, quantities=("relative_l2", "gflops"), *, title=None)
     for column, (name, rows) in enumerate(alone.items()):
         for panel, quantity in zip(panels[:, column], quantities):
             _line(panel, rows[name], rows, quantity, look[name])
-            _axis(panel, "", trials.quantities[quantity].label if column == 0 else "", log_y=quantity in trials.costs)
+            label = trials.quantities[quantity].label.replace(" (", "\n(") if column == 0 else ""
+            _axis(panel, "", label, log_y=quantity in trials.costs)
             _scale_of(panel, rows[name])
         panels[-1, column].set_xlabel(_with_unit(name))
     figure.suptitle(title or str(trials.attrs.get("title", "")), fontsize=11)

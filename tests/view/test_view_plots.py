@@ -219,7 +219,7 @@ def test_one_parameter_at_a_time_round_the_middle_setting():
 def test_sensitivity_plot_has_a_column_a_parameter_and_units():
     figure = sensitivity_plot(swept(), ["relative_l2", "gflops"])
     assert [panel.get_xlabel() for panel in figure.axes[2:]] == ["block size (points)", "top-k (blocks)"]
-    assert figure.axes[2].get_ylabel() == "operations of a forward (GFLOP)"
+    assert figure.axes[2].get_ylabel() == "operations of a forward\n(GFLOP)"
     with pytest.raises(BsavizError, match="no parameter of this study has two values"):
         sensitivity_plot(swept().isel(block_size=[0], top_k=[0]))
 
