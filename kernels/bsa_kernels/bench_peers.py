@@ -97,7 +97,7 @@ class Flex:
         self.ball = _block_mask(in_ball, lambda b, h, i, j: i // BALL == j // BALL, whole=True)
 
     def __call__(self, q, k, v, gate, positions, slope):
-        points, slope = positions[0], slope.detach()
+        points, slope = positions[0].detach(), slope.detach()
 
         def bias(score, b, h, i, j):
             squared = (points[i, 0] - points[j, 0]) ** 2

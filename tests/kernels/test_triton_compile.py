@@ -23,6 +23,7 @@ CASES = {
     "d32-fp32": dict(d=32, dtype="float32"),
     "d16-bf16-single": dict(d=16, dtype="bfloat16", group_selection=False),
     "d32-bf16-top16": dict(d=32, dtype="bfloat16", top_k=16),
+    "d4-bf16-single-top16": dict(d=4, dtype="bfloat16", group_selection=False, block_size=32, top_k=16),
     "d8-bf16-top1": dict(d=8, dtype="bfloat16", group_size=16, top_k=1),  # fewer keys a group than a product takes
 }
 
@@ -53,8 +54,9 @@ def compile_launch(fn, grid, args, kwargs, capability):
     from triton.compiler import ASTSource
 
     types = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int32: "*i32",
-             torch.int64: "*i64", torch.uint8: "*u8", torch.int8: "*i8"}  # fmt: skip
-    options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages", "maxnreg") if name in kwargs}
+             torch.int64: "*i64", torch.int16: "*i16", torch.uint8: "*u8", torch.int8: "*i8"}  # fmt: skip
+    names = "num_warps", "num_stages", "maxnreg", "launch_pdl"
+    options = {name: kwargs.pop(name) for name in names if name in kwargs}
     bound = dict(zip(fn.arg_names, args)) | kwargs
     signature, constants, attrs = {}, {}, {}
     for position, (name, parameter) in enumerate(zip(fn.arg_names, fn.params)):
@@ -96,7 +98,7 @@ def main(case, capability):
     import torch
     from triton.runtime.jit import JITFunction
 
-    from bsa_kernels.triton import attend_backward, fused, fused_backward, fused_forward
+    from bsa_kernels.triton import attend_backward, few, fused, fused_backward, fused_forward
 
     settings = dict(top_k=4, masked=False, group_compression=False, group_selection=True) | CASES[case]
     dtype, d, masked = getattr(torch, settings.pop("dtype")), settings.pop("d"), settings.pop("masked")
@@ -120,7 +122,7 @@ def main(case, capability):
     options = [sizes[name] for name in fused.NAMES]
     # The bodies, not the registered operators: those would answer meta tensors with shapes alone.
     for together in (0, fused_backward.TOGETHER):  # many points, and few
-        fused_backward.TOGETHER = together
+        fused_backward.TOGETHER = few.FEW = together
         fused._plans.clear()
         out, saved = fused.forward(q, k, v, gate, positions, slope, mask, None, None, None, *options)
         fused.backward(dout, q, k, v, gate, positions, slope, mask, None, None, None, saved, *options)

@@ -9,7 +9,8 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 import bsa_kernels
 from bsa_kernels import reference
-from bsa_kernels.triton import check
+from bsa_kernels.triton import check, few, fused_backward
+from bsa_kernels.triton import fused as fused_module
 
 pytestmark = [
     pytest.mark.gpu,
@@ -80,6 +81,33 @@ def test_error_within_limits(case, dtype):
     for name, (ours, plain) in check.errors(arguments, dout, **options).items():
         assert ours <= (forward if name == "out" else backward) * plain + 1e-6, f"{name}: {ours} against {plain}"
     assert check.regret(arguments, **options) <= most
+
+
+@pytest.mark.parametrize("case", CASES[:9], ids=ids)
+def test_error_within_limits_as_with_many_points(case, monkeypatch):
+    """The launches that many points get, on few of them."""
+    monkeypatch.setattr(few, "FEW", 0)
+    monkeypatch.setattr(fused_backward, "TOGETHER", 0)
+    monkeypatch.setattr(fused_module, "_plans", {})
+    arguments, dout, options = made(case, torch.bfloat16)
+    gates = arguments[3]  # some below zero
+    gates[:, :, gates.shape[2] // 2 :].neg_()
+    poison()
+    for name, (ours, plain) in check.errors(arguments, dout, **options).items():
+        assert ours <= (2 if name == "out" else 3) * plain + 1e-6, f"{name}: {ours} against {plain}"
+
+
+@pytest.mark.parametrize("head_dim", [8, 32])
+def test_blocks_that_most_groups_choose(head_dim):
+    """Their lists are read in chunks."""
+    arguments, dout, options = made(dict(head_dim=head_dim, n=4096), torch.bfloat16)
+    arguments[0].abs_()
+    arguments[1][:, :, 40:72].abs_().mul_(6)
+    poison()
+    for name, (ours, plain) in check.errors(arguments, dout, **options).items():
+        assert ours <= (2 if name == "out" else 3) * plain + 1e-6, f"{name}: {ours} against {plain}"
+    first, second = (check.differentiate(fused(options), arguments, dout) for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
@@ -360,6 +388,7 @@ def test_training_follows_the_reference(variant, autocast):
             history.append(loss.item())
         return torch.tensor(history)
 
-    ours, theirs = losses("triton"), losses("torch")
+    # Means of ten steps: rounding in bfloat16 moves a single step's loss by up to 1 % either way.
+    ours, theirs = (losses(backend).view(-1, 10).mean(1) for backend in ("triton", "torch"))
     assert ours[-1] < ours[0]
     assert ((ours - theirs).abs() / theirs).max() < 0.01

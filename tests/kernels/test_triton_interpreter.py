@@ -17,6 +17,10 @@ CASES = {
     "masked": dict(n=96, batch=2, masked=True, ball_size=32, block_size=4, group_size=8, top_k=3),
     "group-compression": dict(n=96, masked=True, ball_size=32, group_compression=True),
     "group-compression-half": dict(n=128, heads=1, ball_size=64, group_compression=True, dtype="float16"),
+    "few-points-half": dict(n=128, heads=1, masked=True, ball_size=64, block_size=16, group_size=4, top_k=1,
+                            dtype="float16"),
+    "few-points-given-half": dict(n=128, heads=1, given=True, ball_size=64, coarse_scores=True, dtype="float16"),
+    "popular-blocks": dict(n=128, heads=1, ball_size=32, popular=True),
     "coarse-scores-given": dict(
         n=128, heads=1, given=True, ball_size=32, group_compression=True, coarse_scores=True, top_k=8
     ),
@@ -55,17 +59,23 @@ def errors_of(options):
     import torch
 
     import bsa_kernels
-    from bsa_kernels.triton import check
+    from bsa_kernels.triton import check, popular
 
     options = dict(options)
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased", "scale") if name in options}
     dtype = getattr(torch, options.pop("dtype", "float32"))
+    many = options.pop("popular", False)
     arguments, dout = check.inputs(
         options.pop("n"), options.pop("heads", 2), options.pop("d", 12), dtype,
         block_size=options.get("block_size", 8), device="cpu", **keywords,
     )  # fmt: skip
+    if many:  # most groups choose blocks 5 and 6, whose lists are then read in chunks
+        arguments[0].abs_()
+        arguments[1][:, :, 40:56].abs_().mul_(6)
+        popular.CHUNK, popular.LONG = 4, 1
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
     regret = check.regret(arguments, **options)
+    popular.CHUNK, popular.LONG = 128, 16
 
     # The operators one by one, as they run when the branches are asked for.
     def composed(*x):

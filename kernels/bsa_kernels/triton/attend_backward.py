@@ -202,12 +202,14 @@ def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Factor, Gate, Negativ
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
              RANGE: tl.constexpr, POS_D: tl.constexpr, MASKED: tl.constexpr, EVEN_Q: tl.constexpr,
              EVEN_K: tl.constexpr, BRANCH: tl.constexpr, SHIFTED: tl.constexpr, FLAGGED: tl.constexpr,
-             PRECISION: tl.constexpr, STAGES: tl.constexpr):
+             SIGNS: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
     """dk, dv of BLOCK_N keys of one head, from the queries part * piece .. part * (piece + 1).
 
     Factor, where given, multiplies the probabilities of each query, and holds its gate. SHIFTED: Lse is as exponents
     use it, in units of log 2 and +inf where there is nothing to read. Gated (BRANCH >= 0), it has log2 |gate| taken off
     as well, which gates every probability for nothing; Negative (BH, NQ / FLAGGED) says where some gate is below zero.
+    SIGNS: 0 does all tiles, with a loop for each kind; 1 does the tiles without a negative gate, and 2 the others: one
+    loop leaves it more registers.
     """
     first = tile * BLOCK_N
     cols = first + tl.arange(0, BLOCK_N)
@@ -241,7 +243,13 @@ def key_tile(tile, head, piece, Q, K, V, DOut, Lse, Delta, Factor, Gate, Negativ
         for start in range(low // FLAGGED, tl.cdiv(high, FLAGGED), 64):
             below |= tl.load(Negative + start + flag, mask=start + flag < tl.cdiv(high, FLAGGED), other=0)
         signed = tl.max(below, 0) != 0
-        if signed:
+        if SIGNS > 0:
+            mine = signed == (SIGNS == 2)
+            dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low,
+                              tl.where(mine, high, low), NQ, scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D, EVEN_Q,
+                              SHIFTED, SIGNS == 2, PRECISION, STAGES)
+            cols = tl.where(mine, cols, NK)  # stores nothing
+        elif signed:
             dk, dv = _read_by(k, v, Q, DOut, Lse, Delta, Factor, Gate, Pos, slope, kx, ky, kz, low, high, NQ, scale, D,
                               BLOCK_D, BLOCK_M, BLOCK_N, POS_D, EVEN_Q, SHIFTED, True, PRECISION, STAGES)
         else:
@@ -266,7 +274,7 @@ def _backward_kv(Q, K, V, DOut, Lse, Delta, Factor, KeyMask, Pos, Slope, DK, DV,
                  EVEN_K: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr):
     key_tile(tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2), Q, K, V, DOut, Lse, Delta, Factor, None,
              None, KeyMask, Pos, Slope, DK, DV, NQ, NK, BH, H, scale, out_scale, part, D, BLOCK_D, BLOCK_M, BLOCK_N,
-             RANGE, POS_D, MASKED, EVEN_Q, EVEN_K, -1, False, 1, PRECISION, STAGES)
+             RANGE, POS_D, MASKED, EVEN_Q, EVEN_K, -1, False, 1, 0, PRECISION, STAGES)
 
 
 def backward_configs(d, ball, dtype, hopper=True):
@@ -286,8 +294,8 @@ def backward_configs(d, ball, dtype, hopper=True):
         query = (64, 32, 4, 3) if wide == 64 else (64, 32, 4, 1)
         key = (64, 64, 4, 2) if wide == 64 else (64, 64, 4, 1)
     else:
-        query = (64, 64, 4, 3)
-        key = (32, 128, 4, 3) if wide == 64 else (128, 64, 4, 3)
+        query = (64, 64, 4, 3) if wide == 64 else (64, 64, 4, 4)
+        key = (32, 128, 4, 3) if wide == 64 else (64, 128, 4, 3)
     if ball:
         query, key = ((min(c[0], ball), min(c[1], ball), *c[2:]) for c in (query, key))
     return query, key

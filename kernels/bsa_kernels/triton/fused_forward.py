@@ -18,6 +18,7 @@ import triton.language as tl
 from . import attend, per_query, select, selection
 from .attend import attend_tile, forward_config
 from .coarse import attend_and_scan_tile
+from .few import few_launches, fits
 from .launch import Launch, Plan, Room
 from .pool import _pool, pool_rows, pool_tile
 from .select import scan_tile
@@ -142,7 +143,8 @@ def forward_plan(spec):
     kept = max(4, triton.next_power_of_2(spec.top_k))
     saved = room_of(spec)
     source = score_source(spec)
-    scratch = {} if at_once(spec) else dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
+    few = fits(spec, source)
+    scratch = {} if few or at_once(spec) else dict(tiles=((spec.B, spec.H, spec.groups, kept), torch.int32))
     if "indices" not in saved.parts:
         scratch["indices"] = (spec.B, spec.H, spec.groups, spec.top_k), torch.int16
     if source == "score_q":
@@ -153,12 +155,14 @@ def forward_plan(spec):
     if "qc" in pools and "qc" not in saved.parts:
         scratch["qc"] = (spec.B, spec.H, spec.blocks, spec.d), spec.dtype
     rooms = dict(saved=saved, scratch=Room(scratch))
-    first = [_first_launch(spec, pools)]
+    first = [] if few else [_first_launch(spec, pools)]
     if source == "score_q":
         rows = pool_rows(spec.groups, spec.heads)
         first.append(Launch(_pool, (triton.cdiv(spec.groups, rows), spec.heads),
                             ("q", None, None, "mask", "score_q", None, None, None), (spec.groups, spec.H), D=spec.d,
                             BLOCK_D=block_d(spec.d), ROWS=rows, SIZE=spec.group, num_warps=4))
+    if few:
+        return Plan([*first, *few_launches(spec, pools, source)], rooms)
     return Plan([*first, *_coarse_launches(spec, kept, source)], rooms)
 
 

@@ -143,7 +143,10 @@ def _scan(Q, K, BlockMask, Tiles, G, M, H, balls_q: tl.constexpr, balls_k: tl.co
 def pick_rows(rows, head, Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr,
               ROWS: tl.constexpr, D: tl.constexpr, CHUNK_D: tl.constexpr, TILE: tl.constexpr, KEPT: tl.constexpr,
               TOP_K: tl.constexpr, OWN: tl.constexpr, MASKED: tl.constexpr):
-    """Second pass for a few groups: scores of the kept tiles in full precision, then their best blocks, best first."""
+    """Second pass for a few groups: scores of the kept tiles in full precision, then their best blocks, best first.
+
+    Stored, and given as (ROWS, 4) where they are no more.
+    """
     Q += head * G * D
     K += head * M * D
     candidate = tl.arange(0, KEPT * TILE)[None, :]
@@ -167,13 +170,16 @@ def pick_rows(rows, head, Q, K, BlockMask, Tiles, Indices, G, M, H, balls_q: tl.
             k = tl.load(K + col[:, :, None] * D + depth, mask=depth < D, other=0.0)
         s += tl.sum(q.to(tl.float32) * k.to(tl.float32), 2)
     s = tl.where(keep, s, float("-inf"))
+    picks = tl.full([ROWS, 4], -1, tl.int32)
     for slot in tl.static_range(TOP_K):
         best = tl.max(s, 1)
         chosen = tl.min(tl.where((s == best[:, None]) & keep, cols, NEVER), 1)
-        found = best > float("-inf")
-        tl.store(Indices + (head * G + rows) * TOP_K + slot,
-                 tl.where(found, chosen, -1).to(Indices.dtype.element_ty), mask=rows < G)
         s = tl.where(cols == chosen[:, None], float("-inf"), s)
+        chosen = tl.where(best > float("-inf"), chosen, -1)
+        tl.store(Indices + (head * G + rows) * TOP_K + slot, chosen.to(Indices.dtype.element_ty), mask=rows < G)
+        if slot < 4:
+            picks = tl.where(tl.arange(0, 4)[None, :] == slot, chosen[:, None], picks)
+    return picks
 
 
 @triton.jit

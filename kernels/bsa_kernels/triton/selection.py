@@ -28,6 +28,16 @@ def gathered_rows(Indices, first_group, slot, G, TOP_K: tl.constexpr, BLOCK: tl.
 
 
 @triton.jit
+def picked_rows(picks, slot, TOP_K: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, SLOTS: tl.constexpr):
+    """What `gathered_rows` gives, from picks (GROUPS, 4) in registers."""
+    col = tl.arange(0, GROUPS * SLOTS * BLOCK)
+    group = col // (SLOTS * BLOCK)
+    here = slot + col // BLOCK % SLOTS
+    block = tl.gather(tl.reshape(picks, [GROUPS * 4]), group * 4 + tl.minimum(here, 3), 0)
+    return tl.where((block >= 0) & (here < TOP_K), block * BLOCK + col % BLOCK, -1), group
+
+
+@triton.jit
 def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, KCoarse, BlockMask, Tiles,
              N, G, M, H, balls_q: tl.constexpr, balls_k: tl.constexpr, scale,
              D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, TOP_K: tl.constexpr,
@@ -39,21 +49,32 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, 
     """
     head = tl.program_id(1).to(tl.int64)
     first_group = tl.program_id(0) * GROUPS
-    if PICK > 0:
-        pick_rows(first_group + tl.arange(0, GROUPS), head, ScoreQ, KCoarse, BlockMask, Tiles, Indices, G, M, H,
-                  balls_q, balls_k, GROUPS, D, 16, PICK, 4, TOP_K, OWN, MASKED)
-        tl.debug_barrier()  # what one thread stored, another reads
     line = tl.arange(0, GROUPS * GROUP)
     rows = first_group * GROUP + line
-    Indices += head * G * TOP_K
     if MASKED:
         Mask += (head // H) * N
+    # What does not wait for the choice is asked for ahead of it.
     q = load_rows(Q + head * N * D, rows, N, D, BLOCK_D, True)
+    if COMBINE:
+        keep_rows = rows < N
+        ball = load_rows(Ball + head * N * D, rows, N, D, BLOCK_D, True)
+        compression = load_rows(Compression + head * (N // REPEAT) * D, rows // REPEAT, N // REPEAT, D, BLOCK_D, True)
+        weights = Gate + (head * N + rows) * 3
+        weight0 = tl.load(weights, mask=keep_rows, other=0.0).to(tl.float32)
+        weight1 = tl.load(weights + 1, mask=keep_rows, other=0.0).to(tl.float32)
+        weight2 = tl.load(weights + 2, mask=keep_rows, other=0.0).to(tl.float32)
+    if PICK > 0:
+        picks = pick_rows(first_group + tl.arange(0, GROUPS), head, ScoreQ, KCoarse, BlockMask, Tiles, Indices, G, M, H,
+                          balls_q, balls_k, GROUPS, D, 16, PICK, 4, TOP_K, OWN, MASKED)
+    Indices += head * G * TOP_K
     acc = tl.zeros([GROUPS * GROUP, BLOCK_D], tl.float32)
     top = tl.full([GROUPS * GROUP], float("-inf"), tl.float32)
     total = tl.zeros([GROUPS * GROUP], tl.float32)
     for slot in range(0, TOP_K, SLOTS):
-        points, group = gathered_rows(Indices, first_group, slot, G, TOP_K, BLOCK, GROUPS, SLOTS)
+        if PICK > 0:
+            points, group = picked_rows(picks, slot, TOP_K, BLOCK, GROUPS, SLOTS)
+        else:
+            points, group = gathered_rows(Indices, first_group, slot, G, TOP_K, BLOCK, GROUPS, SLOTS)
         keep = points >= 0
         if MASKED:
             keep = keep & (tl.load(Mask + points, mask=keep, other=0) != 0)
@@ -79,14 +100,8 @@ def _forward(Q, K, V, Indices, Mask, Out, Lse, Gate, Ball, Compression, ScoreQ, 
     lse = (top + tl.log2(tl.where(read, total, 1.0))) * 0.6931471805599453
     tl.store(Lse + head * N + rows, tl.where(read, lse, float("-inf")), mask=rows < N)
     if COMBINE:
-        ball = load_rows(Ball + head * N * D, rows, N, D, BLOCK_D, True).to(tl.float32)
-        coarse = head * (N // REPEAT) * D
-        compression = load_rows(Compression + coarse, rows // REPEAT, N // REPEAT, D, BLOCK_D, True).to(tl.float32)
-        weights = Gate + (head * N + rows) * 3
-        keep = rows < N
-        acc = acc * tl.load(weights + 2, mask=keep, other=0.0).to(tl.float32)[:, None]
-        acc += compression * tl.load(weights + 1, mask=keep, other=0.0).to(tl.float32)[:, None]
-        acc += ball * tl.load(weights, mask=keep, other=0.0).to(tl.float32)[:, None]
+        acc = acc * weight2[:, None] + compression.to(tl.float32) * weight1[:, None]
+        acc += ball.to(tl.float32) * weight0[:, None]
         if MASKED:
             acc = tl.where(real[:, None], acc, 0.0)
     store_rows(Out + head * N * D, rows, acc, N, D, BLOCK_D)

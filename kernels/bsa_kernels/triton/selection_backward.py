@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .popular import read_by_groups, read_chunks
 from .selection import constants
 from .tiles import LOG2E, as_bytes, block_d, load_rows, precision, store_rows
 
@@ -159,12 +160,16 @@ def _sum_slopes(head, DSlopes, DSlope, BH, H, tiles):
 
 
 @triton.jit
-def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse,
-                   DVCoarse, N, M, BH, H, slots, scale, out_scale,
+def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, Partial, DK, DV,
+                   DKCoarse, DVCoarse, N, M, BH, H, slots, scale, out_scale,
                    D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                    TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr,
-                   BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr):
-    """ADD: add to DK, DV. PIECES: add the sum of so many coarse gradients, shared among the block's real points."""
+                   BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr,
+                   CHUNK: tl.constexpr):
+    """ADD: add to DK, DV. PIECES: add the sum of so many coarse gradients, shared among the block's real points.
+
+    CHUNK > 0: pieces of the list of so many slots are read already, see `popular`.
+    """
     line = tl.arange(0, ROWS)  # the block's points, padded to what the matrix units take
     points = tl.where(line < BLOCK, block * BLOCK + line, N)
     base = head * N * D
@@ -174,29 +179,21 @@ def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, O
     end = tl.load(Bounds + head * (M + 1) + block + 1)
     dk = tl.zeros([ROWS, BLOCK_D], tl.float32)
     dv = tl.zeros([ROWS, BLOCK_D], tl.float32)
-    col = tl.arange(0, ENTRIES * GROUP)
-    for entry in range(begin, end, ENTRIES):
-        here = entry + col // GROUP
-        slot = tl.load(Order + tl.minimum(here, end - 1))
-        group = (slot - head.to(tl.int32) * slots) // TOP_K
-        # Past the list's end the last group is read again, which a probability of zero hides.
-        rows = (group * GROUP + col % GROUP).to(tl.int32)
-        q = load_rows(Q + base, rows, N, D, BLOCK_D, False)
-        do = load_rows(DOut + base, rows, N, D, BLOCK_D, False)
-        lse = tl.load(Lse + head * N + rows)
-        lse = tl.where((lse == float("-inf")) | (here >= end), float("inf"), lse * 1.4426950408889634)
-        delta = tl.load(Delta + head * N + rows)
-        s = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
-        p = tl.exp2(s - lse[None, :])
-        if Factor is not None:  # the gate is in it
-            p = p * tl.load(Factor + head * N + rows)[None, :]
-        elif BRANCH >= 0:
-            gate = tl.load(Gate + (head * N + rows) * 3 + BRANCH).to(tl.float32)
-            p = p * gate[None, :]
-        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
-        dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
-        ds = p * (dp - delta[None, :])
-        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+    if CHUNK > 0:  # whole chunks of the list are done; what is left lies at its two ends
+        origin = head.to(tl.int32) * slots
+        first = (begin - origin + CHUNK - 1) // CHUNK
+        last = (end - origin) // CHUNK
+        whole = last > first
+        dk, dv = read_by_groups(k, v, dk, dv, begin, tl.where(whole, origin + first * CHUNK, end), head, Q, DOut, Lse,
+                                Delta, Factor, Gate, Order, N, slots, scale, D, BLOCK_D, GROUP, TOP_K, ENTRIES, BRANCH,
+                                PRECISION)
+        if whole:
+            dk, dv = read_chunks(dk, dv, first, last, head, Partial, slots, D, BLOCK_D, BLOCK, ROWS, CHUNK)
+            dk, dv = read_by_groups(k, v, dk, dv, origin + last * CHUNK, end, head, Q, DOut, Lse, Delta, Factor, Gate,
+                                    Order, N, slots, scale, D, BLOCK_D, GROUP, TOP_K, ENTRIES, BRANCH, PRECISION)
+    else:
+        dk, dv = read_by_groups(k, v, dk, dv, begin, end, head, Q, DOut, Lse, Delta, Factor, Gate, Order, N, slots,
+                                scale, D, BLOCK_D, GROUP, TOP_K, ENTRIES, BRANCH, PRECISION)
     dk = dk * out_scale
     real = points < N
     if MASKED:
@@ -221,18 +218,21 @@ def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, O
 
 
 @triton.jit
-def _chosen_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse, DVCoarse, DSlopes,
-                 DSlope, N, M, BH, H, slots, slope_tiles, scale, out_scale,
+def _chosen_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, Partial, DK, DV, DKCoarse, DVCoarse,
+                 DSlopes, DSlope, N, M, BH, H, slots, slope_tiles, scale, out_scale,
                  D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                  TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr,
-                 BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr):
+                 BRANCH: tl.constexpr, ADD: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr,
+                 CHUNK: tl.constexpr, DEPENDENT: tl.constexpr):
     """A program for each block; with a slope, one more a head, which sums its gradient."""
+    if DEPENDENT:
+        tl.extra.cuda.gdc_wait()
     block = tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)
     if block < M:
-        _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, DK, DV, DKCoarse,
-                       DVCoarse, N, M, BH, H, slots, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K, ENTRIES, ROWS,
-                       MASKED, BRANCH, ADD, PIECES, PRECISION)
+        _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, Order, Bounds, Partial, DK, DV,
+                       DKCoarse, DVCoarse, N, M, BH, H, slots, scale, out_scale, D, BLOCK_D, BLOCK, GROUP, TOP_K,
+                       ENTRIES, ROWS, MASKED, BRANCH, ADD, PIECES, PRECISION, CHUNK)
     elif DSlope is not None:
         if head < H:
             _sum_slopes(head, DSlopes, DSlope, BH, H, slope_tiles)
@@ -244,9 +244,12 @@ def key_constants(d, block, group, top_k, dtype, masked):
         return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=1, TOP_K=top_k, ENTRIES=128, ROWS=max(16, block),
                     MASKED=masked, PRECISION=precision(dtype), num_warps=4)
     crowd = {"maxnreg": 128} if dtype != torch.float32 and block_d(d) <= 32 and block <= 16 else {}
-    return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=group, TOP_K=top_k, ENTRIES=max(1, 32 // group),
-                ROWS=max(16, block), MASKED=masked, PRECISION=precision(dtype),
-                num_warps=4 if dtype == torch.float32 else 1 if block_d(d) <= 32 else 2, **crowd)
+    rows, entries = max(16, block), max(1, 32 // group)
+    held = 2 * rows * (block_d(d) + entries * group)  # numbers that a round keeps in registers
+    warps = 1 if held <= 2048 else 2 if held <= 6144 else 4 if held <= 16384 else 8
+    return dict(D=d, BLOCK_D=block_d(d), BLOCK=block, GROUP=group, TOP_K=top_k, ENTRIES=entries, ROWS=rows,
+                MASKED=masked, PRECISION=precision(dtype), num_warps=max(4, warps) if dtype == torch.float32 else warps,
+                **crowd)
 
 
 def backward_q(dout, q, k, v, indices, point_mask, lse, block_size, group_size):
@@ -272,7 +275,7 @@ def backward_kv(dout, q, k, v, inverse, top_k, point_mask, lse, delta, factor, b
     dk, dv = torch.empty_like(k), torch.empty_like(v)
     scale = 1 / math.sqrt(d)
     _chosen_keys[(M, B * H)](
-        q, k, v, dout, lse, delta, factor, None, as_bytes(point_mask), order, bounds, dk, dv, None, None, None, None,
-        N, M, B * H, H, N // group_size * top_k, 0, scale * LOG2E, scale, BRANCH=-1, ADD=False, PIECES=0,
-        **key_constants(d, block_size, group_size, top_k, q.dtype, point_mask is not None))
+        q, k, v, dout, lse, delta, factor, None, as_bytes(point_mask), order, bounds, None, dk, dv, None, None, None,
+        None, N, M, B * H, H, N // group_size * top_k, 0, scale * LOG2E, scale, BRANCH=-1, ADD=False, PIECES=0,
+        CHUNK=0, DEPENDENT=False, **key_constants(d, block_size, group_size, top_k, q.dtype, point_mask is not None))
     return dk, dv
