@@ -40,15 +40,9 @@ class Journal:
         self.folder, self.beats = folder, folder / "trials"
         path = folder / "journal.log"
         with self._lock():
-            _whole(path, optuna)
-            try:
-                storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-                names = optuna.study.get_all_study_names(storage)
-            except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-                raise BsavizError(
-                    f"{path} is no journal of a sweep, or is damaged ({error}); use another folder, or remove it and "
-                    "start again"
-                ) from error
+            _mended(path, optuna)
+            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+            names = optuna.study.get_all_study_names(storage)
             if names:
                 self.study = optuna.load_study(study_name=names[0], storage=storage)
                 self.plan = _same_plan(plan, self.study, folder)
@@ -174,19 +168,32 @@ class Journal:
             lock.release()
 
 
-def _whole(path, optuna):
-    """Cut off a last line that a killed writer left unfinished; all that it held is one note of one trial."""
+def _mended(path, optuna):
+    """Cut off a last line that a killed writer left unfinished, one note of one trial; refuse what is no journal."""
     if not path.is_file():
         return
     lock = optuna.storages.journal.JournalFileSymlinkLock(str(path), grace_period=int(LOST))
     lock.acquire()
     try:
         content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
+        end = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[:end].splitlines(), 1):
+            if not _is_note(line):
+                raise BsavizError(
+                    f"{path} is no journal of a sweep, or is damaged (line {number}: {line[:40]!r}); use another folder"
+                )
+        if end < len(content):
             with path.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+                file.truncate(end)
     finally:
         lock.release()
+
+
+def _is_note(line):
+    try:
+        return "op_code" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
 
 
 def _new_study(plan, storage, optuna):

@@ -29,7 +29,7 @@ def open_sweep(folder):
     Raises
     ------
     BsavizError
-        When no trial is finished.
+        When no trial is finished, and for a file of a trial that is damaged.
     """
     paths = sorted((Path(folder) / "trials").glob("[0-9]*.nc"))
     if not paths:
@@ -45,10 +45,15 @@ def open_sweep(folder):
 
 
 def _row(path):
-    with xr.open_dataset(path, engine="h5netcdf") as file:
-        ds = file[[name for name in SCALARS if name in file]].load()
-    ds["seed"] = ds.attrs.pop("seed")
-    return json.loads(ds.attrs.pop("chosen")), ds
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            ds = file[[name for name in SCALARS if name in file]].load()
+        ds["seed"] = ds.attrs.pop("seed")
+        return json.loads(ds.attrs.pop("chosen")), ds
+    except (OSError, ValueError, KeyError) as error:
+        raise BsavizError(
+            f"{path} is no whole file of a trial ({error}); remove it, and give its setting another sweep"
+        ) from error
 
 
 def _grid(ds, names):

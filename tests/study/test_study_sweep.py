@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -122,11 +124,122 @@ def test_empty_folders_and_wrong_numbers_say_so(tmp_path, pretended):
         Sweep(PLAN, tmp_path).run(workers=0)
 
 
+def test_grid_of_one_cell(tmp_path, pretended):
+    ds = Sweep(PLAN | dict(parameters=dict(block_size=[4], top_k=[2]), seeds=[0]), tmp_path).run(progress=False)
+    assert float(ds.relative_l2) == 420
+
+
+def test_only_settings_that_were_never_trained_are_failures(tmp_path, monkeypatch):
+    fails = iter([True])
+
+    def fails_once(*arguments, **options):
+        if next(fails, False):
+            raise RuntimeError("no memory left")
+        return pretend(*arguments, **options)
+
+    monkeypatch.setattr(sweep_workers, "run_trial", fails_once)
+    study = Sweep(PLAN, tmp_path)
+    study.run(progress=False)
+    assert study.failures() == {0: "RuntimeError: no memory left"}
+    study.run(progress=False)
+    assert study.failures() == {}
+    assert study.states()["complete"] == 8
+
+
+def test_line_that_a_killed_writer_left_unfinished_is_cut_off(tmp_path, pretended):
+    Sweep(PLAN, tmp_path)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":5,"worker_id":"a-')
+    ds = Sweep(folder=tmp_path).run(progress=False)
+    assert ds.relative_l2.notnull().all()
+    assert journal.read_bytes().startswith(whole + b'{"op_code"')
+    assert b"a-" not in journal.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["no journal\n", '{"op_code":\n', '{"some":"thing"}\n[1, 2]\n'])
+def test_journal_that_cannot_be_read_says_so_and_stays(tmp_path, content):
+    (tmp_path / "journal.log").write_text(content)
+    with pytest.raises(BsavizError, match="journal.log is no journal of a sweep, or is damaged .*use another folder"):
+        Sweep(PLAN, tmp_path)
+    assert (tmp_path / "journal.log").read_text() == content
+
+
+def test_damaged_trial_is_named(tmp_path, pretended):
+    study = Sweep(PLAN, tmp_path)
+    study.run(progress=False)
+    (study.trials / "00003.nc").write_bytes(b"half")
+    with pytest.raises(BsavizError, match="00003.nc is no whole file of a trial .*remove it"):
+        study.open()
+
+
+def test_trial_declared_lost_that_ends_all_the_same_changes_nothing(tmp_path, pretended):
+    journal = Sweep(PLAN, tmp_path)._journal
+    trial = journal.take("elsewhere:1")
+    assert journal.recover({"elsewhere:1": "was killed"}) == 1
+    assert journal.failures() == {0: "was killed"}
+    journal.tell(trial, "COMPLETE", [1.0, 2.0])
+    journal.tell(trial, "FAIL", error="late")
+    assert journal.failures() == {0: "was killed"}
+    study = Sweep(folder=tmp_path)
+    assert study.run(progress=False).relative_l2.notnull().all()
+    assert study.failures() == {}
+
+
+def test_trial_just_taken_is_not_lost(tmp_path, pretended):
+    """Between taking a trial and its first sign of life another process may look for lost ones."""
+    study = Sweep(PLAN, tmp_path)
+    study._journal.take("elsewhere:1")
+    Sweep(folder=tmp_path)._journal.recover()
+    assert study.states()["running"] == 1
+
+
+def test_workers_take_devices_in_turn(monkeypatch):
+    assert sweep_workers.devices_of(None, 2) == [None, None]
+    assert sweep_workers.devices_of("cpu, cpu:0", 3) == ["cpu", "cpu:0", "cpu"]
+    assert sweep_workers.devices_of(["cpu"], 1) == ["cpu"]
+    for device, words in (("cpu,cpu:0", "1 workers cannot use 2 devices"), ([], "1 workers cannot use 0 devices"),
+                          ("gpu", "device 'gpu' is not known to torch")):  # fmt: skip
+        with pytest.raises(BsavizError, match=words):
+            sweep_workers.devices_of(device, 1)
+
+
+def test_lost_gpu_ends_the_worker_and_not_the_study(tmp_path, monkeypatch):
+    def breaks(*arguments, **options):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def unusable():
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(sweep_workers, "run_trial", breaks)
+    monkeypatch.setattr(sweep_workers.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(sweep_workers.torch.cuda, "synchronize", unusable)
+    study = Sweep(PLAN, tmp_path)
+    with pytest.warns(UserWarning, match="the GPU cannot be used any more"), pytest.raises(BsavizError):
+        study.run(progress=False)
+    assert study.states() == {"running": 0, "complete": 0, "pruned": 0, "fail": 1, "waiting": 7}
+    monkeypatch.setattr(sweep_workers, "run_trial", pretend)
+    assert study.run(progress=False).relative_l2.notnull().all()
+
+
 @pytest.mark.slow
-def test_processes_share_a_real_sweep(tmp_path):
+def test_processes_share_a_real_sweep_and_one_is_killed(tmp_path):
     plan = dict(parameters=dict(top_k=[2, 4]), preset="tiny", settings=dict(depth=1),
                 training=dict(steps=2, num_points=128))  # fmt: skip
-    ds = Sweep(plan, tmp_path).run(workers=2, progress=False)
+    study = Sweep(plan, tmp_path)
+
+    def kill_the_first():
+        while not (taken := [t for t in study._journal.trials("RUNNING") if "worker" in t.user_attrs]):
+            time.sleep(0.05)
+        os.kill(int(taken[0].user_attrs["worker"].rpartition(":")[2]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.warns(UserWarning, match="1 workers ended before their work was done, the first with exit status -9"):
+        ds = Sweep(folder=tmp_path).run(workers=2, device="cpu", progress=False)
+    killer.join()
+    assert study.states() == {"running": 0, "complete": 2, "pruned": 0, "fail": 1, "waiting": 0}
+    assert study.failures() == {}
     assert ds.relative_l2.notnull().all()
     assert (ds.gflops.sel(top_k=4) > ds.gflops.sel(top_k=2)).all()
     model = load_model(tmp_path / "trials" / f"{int(ds['trial'].sel(top_k=4).values.item()):05d}")
