@@ -29,7 +29,7 @@ def joined(prices):
 
     A part that only some models have is NaN in the others.
     """
-    names, sizes = ({key[i]: None for key in prices} for i in range(2))
+    names, sizes = dict.fromkeys(name for name, _ in prices), sorted({n for _, n in prices})
     rows = [
         xr.concat(
             [prices[name, n] for n in sizes if (name, n) in prices], "num_points", join="outer", data_vars="all",
@@ -59,7 +59,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("data/measurements/cost.nc"))
     options = parser.parse_args(argv)
     device, began, prices = pick_device(options.device), time.monotonic(), {}
-    for n, name in itertools.product(sorted(options.points), options.models):
+    for n, name in itertools.product(options.points, options.models):
         if time.monotonic() - began > options.seconds:
             print(f"no time left for {name} at {n} points")
             continue

@@ -27,6 +27,7 @@ from bsaviz.training import pick_device
 
 COMMAND = "python -m bsaviz.study.bench_scaling"
 SIZES = (256, 1024, 4096, 16384, 32768, 65536, 131072, 262144, 1048576)
+COMPILED = (1024, 16384, 65536)
 MOST_IN_GRAPH = 65536  # points; a graph saves launches, which no longer count beyond
 IN_GRAPH = ("full", "bsa", "bsa-group-compression", "ball")
 CORE = ("full", "bsa", "bsa-group-compression")
@@ -52,24 +53,26 @@ def _importance(series):
 def compile_kernels(device, rows, sizes, workers):
     """Run every series with kernels once, in processes of their own side by side: those that time find them made."""
     variants = sorted({series.variant for series in rows if series.backend != "plain" and series.variant != "full"})
+    # The kernels of a ball alone are those of any number of points.
+    jobs = [(variant, n) for n in sizes for variant in variants if n == sizes[0] or variant not in ("ball", "erwin")]
     running = []
-    for variant in variants:
+    for variant, n in jobs:
         while len([process for process in running if process.poll() is None]) >= workers:
             time.sleep(0.05)
         command = [sys.executable, *COMMAND.split()[1:], "--compile", variant, "--device", str(device)]
-        command += ["--preset", rows[0].preset, "--points", *map(str, sizes)]
-        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        command += ["--preset", rows[0].preset, "--points", str(n)]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     for process in running:
         process.wait()
 
 
-def compile_variant(variant, sizes, device, preset):
-    """What a process of :func:`compile_kernels` does: one layer, or all where layers differ, at every size."""
+def compile_variant(variant, n, device, preset):
+    """What a process of :func:`compile_kernels` does: one layer, or all where layers differ."""
     scope = "model" if variant == "erwin" else "attention"
-    line = Line(Series(variant, "kernels", scope, preset), device)
-    for n in sizes:
-        for call in line.at(n).values():
-            call()
+    for call in Line(Series(variant, "kernels", scope, preset), device).at(n).values():
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def table(rows):
@@ -138,6 +141,7 @@ def main(argv=None):
     parser.add_argument("--repeat-for", type=float, default=0.3, help="seconds for the repeats of one number")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for the whole run, compiling included")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile kernels")
+    parser.add_argument("--compile-at", nargs="+", type=int, default=COMPILED, help="numbers of points to compile for")
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, default=Path("data/measurements/scaling.nc"))
     parser.add_argument("--compile", metavar="VARIANT", help=argparse.SUPPRESS)
@@ -147,15 +151,14 @@ def main(argv=None):
         parser.error(f"--points are whole numbers of at least 1, got {sizes[0]}")
     device, began = pick_device(options.device), time.monotonic()
     if options.compile:
-        compile_variant(options.compile, sizes, device, options.preset)
+        compile_variant(options.compile, sizes[0], device, options.preset)
         return 0
     backends = options.backends or (list(BACKENDS) if device.type == "cuda" else ["plain"])
     series = planned(options.variants, backends, options.scopes, options.preset)
-    attrs = about(device, options.preset)
     if device.type == "cuda":
-        compile_kernels(device, series, [n for n in sizes if n <= MOST_IN_GRAPH], options.workers)
+        compile_kernels(device, series, options.compile_at, options.workers)
         print(f"kernels compiled after {time.monotonic() - began:.0f} s", flush=True)
-    rows = []
+    attrs, rows = about(device, options.preset), []
     for each in series:
         fit = [n for n in sizes if each.backend != "graph" or n <= MOST_IN_GRAPH]
         out_of_time = lambda: time.monotonic() - began > options.seconds

@@ -131,6 +131,25 @@ def count_gflops(model, num_points, *, batch=1):
     return sum(count_parts(model, num_points, batch=batch, training=False)["forward"].values())
 
 
+def disagreements(model, num_points, *, batch=1):
+    """By how much counted operations lie above the closed form's, of every part that has some.
+
+    Returns
+    -------
+    dict of str to dict
+        For ``"forward"`` and ``"training"``: counted over analytic, less one, by part.
+    """
+    _check(model, num_points=num_points, batch=batch)
+    closed, counted = (
+        analytic_parts(model, num_points, batch=batch)["gflop"],
+        count_parts(model, num_points, batch=batch),
+    )
+    return {
+        step: {part: counted[step].get(part, 0.0) / needed - 1 for part, needed in closed[step].items() if needed}
+        for step in STEPS
+    }
+
+
 def _peaks(model, work, num_points, batch, parts):
     """Peak MiB of a forward, of a training step and, where wanted, of the parts."""
     if work.device.type != "cuda":

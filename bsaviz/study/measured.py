@@ -4,31 +4,36 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import xarray as xr
 
 from bsaviz._checks import BsavizError
 
 
 def measured(name):
-    """Rows of a stored measurement.
+    """A stored measurement: rows, or a labelled array.
 
     Parameters
     ----------
     name : str
-        Of a file in ``data/measurements`` without its ending, as ``"kernels"`` or ``"family"``.
+        Of a file in ``data/measurements`` without its ending, as ``"kernels"`` or ``"scaling"``.
 
     Returns
     -------
-    pandas.DataFrame
-        One row a measurement; ``attrs`` holds what is said of all of them: device, versions, date, command.
+    pandas.DataFrame or xarray.Dataset
+        One row a measurement, or what a netCDF holds; ``attrs`` is what is said of all of it: device, versions, date,
+        command.
 
     Raises
     ------
     BsavizError
         For a name that there is none of; lists those there are.
     """
-    files = {path.stem: path for path in measurements_folder().glob("*.json")}
+    kept = [path for ending in ("json", "nc") for path in measurements_folder().glob(f"*.{ending}")]
+    files = {path.stem: path for path in kept}
     if name not in files:
         raise BsavizError(f"no measurement {name!r} is kept; there are {', '.join(sorted(files)) or 'none'}")
+    if files[name].suffix == ".nc":
+        return xr.load_dataset(files[name])
     content = json.loads(files[name].read_text("utf-8"))
     rows = content if isinstance(content, list) else content.get("rows", [])
     table = pd.DataFrame(rows)

@@ -142,20 +142,26 @@ def captured(call, warm=3):
     return graph.replay
 
 
-def time_call(call, device, *, warm=2, most=20, seconds=0.3):
-    """Milliseconds of single calls: as many as fit in about so many seconds, one at least and `most` at most.
+def time_call(call, device, *, most=20, seconds=0.3):
+    """Milliseconds of single calls, and the most memory in MiB that torch's allocator holds during the first.
 
-    A call that alone takes longer than that is not warmed up a second time.
+    The first call, which may compile or load something, is not timed. There are as many timed ones as fit in about so
+    many seconds, three at least and `most` at most; of a call that takes longer than that alone, there is one. The
+    memory includes weights and inputs, and is NaN on a CPU.
     """
-    first = _milliseconds(call, device)
-    if first > 1e3 * seconds:  # the first one may have compiled or loaded something
-        second = _milliseconds(call, device)
-        if second > 1e3 * seconds:
-            return [second]
-    for _ in range(warm - 1):
-        first = _milliseconds(call, device)
-    count = int(min(max(1e3 * seconds / max(first, 1e-3), 3), most))
-    return [_milliseconds(call, device) for _ in range(count)]
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    call()
+    mib = float("nan")
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        mib = torch.cuda.max_memory_allocated(device) / MIB
+    times = [_milliseconds(call, device)]
+    if times[0] < 1e3 * seconds:
+        count = int(min(max(1e3 * seconds / max(times[0], 1e-3), 3), most))
+        times = [_milliseconds(call, device) for _ in range(count)]
+    return times, mib
 
 
 def _milliseconds(call, device):
@@ -172,26 +178,15 @@ def _milliseconds(call, device):
     return begin.elapsed_time(end)
 
 
-def peak_mib(call, device):
-    """Most memory in MiB that torch's allocator holds during a call, weights and inputs included; NaN on a CPU."""
-    if device.type != "cuda":
-        return float("nan")
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    call()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) / MIB
-
-
 def predicted(seen, n):
     """Seconds of a call at `n` points, from those at fewer: by the steepness of the last step, and half a power more.
 
-    Never more than quadratic; from a single size, by its power alone.
+    Never more than quadratic; from a single size, linear.
 
     Parameters
     ----------
     seen : sequence of (int, float)
-        Numbers of points, ascending, and seconds.
+        Numbers of points, ascending, and seconds of a call.
     n : int
     """
     if not seen:
@@ -213,7 +208,8 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
         Numbers of points, ascending.
     device : torch.device
     longest : float
-        Seconds that a forward with its backward may take: a size that would take longer (:func:`predicted`) is not run.
+        Seconds that a forward with its backward, or making trees and graphs, may take: a size that would take longer
+        (:func:`predicted`) is not run.
     seconds : float
         For the repeats of one number.
     out_of_time : callable
@@ -237,10 +233,11 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             yield row | {"status": "would take too long"}
             continue
         try:
+            began = time.monotonic()
             line = Line(series, device) if line is None else line
             calls = line.at(n)
-            ms = {name: time_call(call, device, seconds=seconds) for name, call in calls.items()}
-            mib = {name: peak_mib(call, device) for name, call in calls.items() if series.backend != "graph"}
+            ready = time.monotonic() - began
+            found = {name: time_call(call, device, seconds=seconds) for name, call in calls.items()}
         except torch.OutOfMemoryError:
             failed = "out of memory at fewer points"
             yield row | {"status": "out of memory"}
@@ -249,5 +246,9 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             failed = "failed at fewer points"
             yield row | {"status": f"failed: {' '.join(str(error).split())[:100]}"}
             continue
-        seen.append((n, float(np.median(ms["training"])) / 1e3))
+        ms = {name: times for name, (times, _) in found.items()}
+        # What a captured graph needs is in the pool of its capture, not in a replay.
+        mib = {name: mib for name, (_, mib) in found.items() if series.backend != "graph"}
+        longer = float(np.median(ms["training"])) / 1e3
+        seen.append((n, max(ready, longer) if seen else longer))  # the first time the model itself was made, too
         yield row | {"status": "measured", "ms": ms, "mib": mib}

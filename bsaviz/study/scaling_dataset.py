@@ -117,6 +117,25 @@ def _crossing(ours, dense, n):
     return float(np.exp(np.log(n[i]) + share * np.log(n[i + 1] / n[i])))
 
 
+def per_point(ds, least=10_000):
+    """Time and memory a point, at `least` points and more: constant where the cost is linear.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``us_a_point`` and ``kib_a_point``, with the dims of ``ms``.
+    """
+    large = ds.where(ds["n"] >= least, drop=True)
+    kinds = (
+        ("us_a_point", "ms", 1e3, "time a point", "us"),
+        ("kib_a_point", "peak_mib", 1024, "memory a point", "KiB"),
+    )
+    return xr.Dataset(
+        {name: (large[of] * factor / large["n"]).assign_attrs(long_name=text, units=unit)
+         for name, of, factor, text, unit in kinds}, attrs=ds.attrs,
+    )  # fmt: skip
+
+
 def write(ds, path):
     """Write it as netCDF 3, which needs no library but SciPy."""
     content = ds.to_netcdf(engine="scipy")

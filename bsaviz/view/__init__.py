@@ -8,6 +8,7 @@ from bsaviz.view.atlas import atlas_size, export_atlas
 from bsaviz.view.branches import COLOURS
 from bsaviz.view.camera import CAMERAS
 from bsaviz.view.car import car_figure
+from bsaviz.view.cost_figures import cost_figure, scaling_figure
 from bsaviz.view.display import show
 from bsaviz.view.drawing import scene as _draw
 from bsaviz.view.files import save_vtp, write_still
@@ -25,6 +26,7 @@ __all__ = [
     "atlas_size",
     "car_figure",
     "check_drawing",
+    "cost_figure",
     "export_atlas",
     "export_film",
     "export_glb",
@@ -32,6 +34,7 @@ __all__ = [
     "live_scene",
     "picture",
     "save_vtp",
+    "scaling_figure",
     "scene",
     "screenshot",
     "show",
