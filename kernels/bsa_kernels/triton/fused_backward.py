@@ -354,7 +354,7 @@ def _chosen_key_launches(spec, pieces, tiles, slots, together):
     ahead = []
     if chunks:
         ahead = [Launch(
-            popular.popular_keys, (chunks, spec.heads), (*inputs, "indices", "order", "bounds", "partial"),
+            popular.popular_keys, (chunks, spec.heads), (*inputs, "order", "bounds", "partial"),
             (spec.N, spec.blocks, slots, scale * LOG2E),
             **{name: value for name, value in how.items() if name != "MASKED"})]  # fmt: skip
     return [*ahead, Launch(

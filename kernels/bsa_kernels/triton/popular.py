@@ -62,28 +62,46 @@ def read_chunks(dk, dv, first, last, head, Partial, slots, D: tl.constexpr, BLOC
 
 
 @triton.jit
-def popular_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Indices, Order, Bounds, Partial, N, M, slots, scale,
+def _block_at(place, Bounds, M):
+    """The last of M blocks whose list begins at or before `place`. (A slot need not say its block, see `counting`.)"""
+    block = 0
+    above = M
+    while above - block > 1:
+        middle = (block + above) // 2
+        before = tl.load(Bounds + middle) <= place
+        block = tl.where(before, middle, block)
+        above = tl.where(before, above, middle)
+    return block
+
+
+@triton.jit
+def popular_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Order, Bounds, Partial, N, M, slots, scale,
                  D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr,
                  TOP_K: tl.constexpr, ENTRIES: tl.constexpr, ROWS: tl.constexpr, BRANCH: tl.constexpr,
                  PRECISION: tl.constexpr, CHUNK: tl.constexpr, DEPENDENT: tl.constexpr):
-    """Partial (B*H, slots / CHUNK, 2, BLOCK, D) float32: dk and dv of the chunks that are of one block alone."""
+    """Partial (B*H, slots / CHUNK, 2, BLOCK, D) float32: dk and dv of the chunks that are of one block alone.
+
+    The chunks of a head are counted from where its first list begins, which missing slots move.
+    """
     if DEPENDENT:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     chunk = tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)
-    begin = tl.program_id(1) * slots + chunk * CHUNK
-    if begin + CHUNK <= tl.load(Bounds + head * (M + 1) + M):  # beyond, the slots are missing ones
-        block = tl.load(Indices + tl.load(Order + begin)).to(tl.int32)
-        if block == tl.load(Indices + tl.load(Order + begin + CHUNK - 1)).to(tl.int32):
+    Bounds += head * (M + 1)
+    begin = tl.load(Bounds) + chunk * CHUNK
+    end = begin + CHUNK
+    if end <= tl.load(Bounds + M):
+        block = _block_at(begin, Bounds, M)
+        if end <= tl.load(Bounds + block + 1):
             line = tl.arange(0, ROWS)
             points = tl.where(line < BLOCK, block * BLOCK + line, N)
             k = load_rows(K + head * N * D, points, N, D, BLOCK_D, True)
             v = load_rows(V + head * N * D, points, N, D, BLOCK_D, True)
             dk = tl.zeros([ROWS, BLOCK_D], tl.float32)
             dv = tl.zeros([ROWS, BLOCK_D], tl.float32)
-            dk, dv = read_by_groups(k, v, dk, dv, begin, begin + CHUNK, head, Q, DOut, Lse, Delta, Factor, Gate, Order,
-                                    N, slots, scale, D, BLOCK_D, GROUP, TOP_K, ENTRIES, BRANCH, PRECISION)
+            dk, dv = read_by_groups(k, v, dk, dv, begin, end, head, Q, DOut, Lse, Delta, Factor, Gate, Order, N,
+                                    slots, scale, D, BLOCK_D, GROUP, TOP_K, ENTRIES, BRANCH, PRECISION)
             depth = tl.arange(0, BLOCK_D)[None, :]
             inside = (line < BLOCK)[:, None] & (depth < D)
             part = Partial + (head * (slots // CHUNK) + chunk) * (2 * BLOCK * D) + line[:, None] * D + depth

@@ -180,7 +180,7 @@ def _keys_of_block(block, head, Q, K, V, DOut, Lse, Delta, Factor, Gate, Mask, O
     dk = tl.zeros([ROWS, BLOCK_D], tl.float32)
     dv = tl.zeros([ROWS, BLOCK_D], tl.float32)
     if CHUNK > 0:  # whole chunks of the list are done; what is left lies at its two ends
-        origin = head.to(tl.int32) * slots
+        origin = tl.load(Bounds + head * (M + 1))
         first = (begin - origin + CHUNK - 1) // CHUNK
         last = (end - origin) // CHUNK
         whole = last > first
