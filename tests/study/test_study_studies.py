@@ -142,7 +142,8 @@ def test_files_that_are_no_study_of_this_version_are_refused(study, tmp_path, mo
 @pytest.mark.parametrize("name", studies.studies())
 def test_stored_studies_hold_what_they_promise(name):
     ds = open_study(name)
-    assert ds["relative_l2"].notnull().sum("seed").median() >= 3
+    assert ds["relative_l2"].notnull().any("seed").mean() > 0.7
+    assert (ds["relative_l2"].fillna(1) > 0).all()
     assert ds["variant"].values.tolist() == list(STUDIES[name].variants)
     assert "H100" in ds.attrs["device"] or "H200" in ds.attrs["device"]
     for variant, stem in zip(ds["variant"].values, ds["checkpoint"].values):
