@@ -10,6 +10,7 @@ from bsaviz.ui import controls, text, warm
 from bsaviz.ui.charts import Chart
 from bsaviz.ui.explorer import PAUSE, Explorer
 from bsaviz.ui.gate_reading import as_history, histogram, warning
+from bsaviz.ui.settings import with_settings
 from bsaviz.ui.subject import as_car, as_model
 from bsaviz.view.branches import COLOURS
 
@@ -59,7 +60,8 @@ class GateExplorer(Explorer):
         surface = as_surface(cloud, model)
         point_features(features, surface, model)
         layers, heads, branches = gate_axes(model, model.attention_sites(tree_of(model, surface)))
-        self._gates, self._run = None, partial(gates, model, cloud, features=features)
+        own = with_settings(model, {})  # it runs beside the notebook's cells, which may run the model too
+        self._gates, self._run = None, partial(gates, own, cloud, features=features)
         self.history = as_history(history, branches)
         self.warning = ""
         self._make_controls(layers, heads)

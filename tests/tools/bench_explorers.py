@@ -4,8 +4,16 @@
 with 65 536 points, prints a table and writes ``data/measurements/explorers.json``.
 
 A step is one press of an arrow key on a slider, whose time is the page's own; it ends two frames of the browser after
-WebGL has drawn the new state (a pixel is read back, which waits for it), so that the picture is on the screen. The drag is 21 presses as fast as they come,
-there and back, that end one step away. Kernel, browser and WebGL (in software) share the machine's cores.
+WebGL has drawn the new state (a pixel is read back, which waits for it), so that the picture is on the screen: whole,
+while its edges are smoothed once it rests. The drag is 21 presses as fast as they come, there and back, that end one
+step away.
+
+The first display is from running the explorer's cell to its first picture, in a notebook whose cell before loaded car
+and model, as in those of the project; what needs a run of the model follows (`whole_picture_s`), since the first run
+loads torch's own compiler. ``fresh`` rows are the one line in a kernel that has imported nothing but ``bsaviz``.
+
+Kernel, browser and WebGL (in software, as on a machine without a graphics card) share the machine's cores; where others
+work on them too, ``chrt -r 10 python tests/tools/bench_explorers.py`` goes before these.
 """
 
 import argparse
@@ -16,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -32,17 +41,18 @@ NEEDED = {3586: 150, 65536: 500}  # ms, median from slider to redrawn picture of
 FIRST_S = 3.0  # s, first display
 DRAG = 21
 THERE_AND_BACK = ("ArrowLeft", "ArrowRight")
-SETUP = "import bsaviz, bsaviz.ui, torch\ncar = bsaviz.load_car('generated:48', num_points={points})"
+SETUP = "import bsaviz\ncar, model = bsaviz.load_car('generated:48', num_points={points}), bsaviz.packaged_model()"
 # Explorer, slider by its label, what is looked at
 CASES = (
-    ("ReceptiveFieldExplorer(car=car)", "Query", "query, structural, layer 0"),
-    ("ReceptiveFieldExplorer(car=car)", "Ball size", "ball size, structural, layer 0"),
-    ("ReceptiveFieldExplorer(car=car)", "Top-k", "top-k, structural, layer 0"),
-    ("ReceptiveFieldExplorer(car=car, layer=5)", "Ball size", "ball size, structural, layer 5"),
+    ("ReceptiveFieldExplorer(model, car)", "Query", "query, structural, layer 0"),
+    ("ReceptiveFieldExplorer(model, car)", "Ball size", "ball size, structural, layer 0"),
+    ("ReceptiveFieldExplorer(model, car)", "Top-k", "top-k, structural, layer 0"),
+    ("ReceptiveFieldExplorer(model, car, layer=5)", "Ball size", "ball size, structural, layer 5"),
     ("BallTreeExplorer(car)", "Level", "level, two trees"),
     ("BallTreeExplorer(car)", "Ball size", "ball size, two trees"),
-    ("GateExplorer(car=car)", "Layer", "layer, gates"),
+    ("GateExplorer(model, car)", "Layer", "layer, gates"),
 )
+FRESH = ("ReceptiveFieldExplorer()", "BallTreeExplorer()", "GateExplorer()", "CompareExplorer()")
 WHOLE_PASS = ("gates", "layer 5")  # take a pass through the layers, on a CPU no matter of a slider for 65 536 points
 # A step's end is waited for in the page: asking it again and again would slow it.
 WATCH = """() => {
@@ -65,8 +75,28 @@ WATCH = """() => {
 
 def measure(lab, browser, call, label, points, presses):
     """Numbers of one slider of one explorer."""
-    made = f"explorer = bsaviz.ui.{call}\nexplorer"
-    with lab.open(browser, [SETUP.format(points=points), made], screen={"width": 1300, "height": 1000}) as notebook:
+    with opened(lab, browser, call, SETUP.format(points=points)) as (notebook, first):
+        rest(notebook)
+        page = notebook.page
+        page.evaluate(WATCH)
+        steps = single_steps(notebook, label, presses)
+        return {
+            "explorer": call.split("(")[0],
+            "slider": label,
+            "points": points,
+            **first,
+            "median_ms": round(median(steps)),
+            "steps_ms": [round(step) for step in steps],
+            **drag(notebook, label),
+            "problems": notebook.problems[:3],
+        }
+
+
+@contextmanager
+def opened(lab, browser, call, setup):
+    """An explorer in a notebook, and when its first picture came and when its whole one."""
+    cells = [setup, f"explorer = bsaviz.ui.{call}\nexplorer"]
+    with lab.open(browser, cells, screen={"width": 1300, "height": 1000}) as notebook:
         page = notebook.page
         page.locator(".jp-Cell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
@@ -76,17 +106,19 @@ def measure(lab, browser, call, label, points, presses):
         page.keyboard.press("Shift+Enter")
         page.locator(".bsaviz-live[data-drawn]").wait_for(timeout=60_000)
         first = time.monotonic() - started
-        rest(notebook)
-        page.evaluate(WATCH)
-        steps = single_steps(notebook, label, presses)
+        page.locator(".bsaviz-title", has_text="running the").first.wait_for(state="detached", timeout=60_000)
+        whole = time.monotonic() - started
+        yield notebook, {"first_display_s": round(first, 2), "whole_picture_s": round(whole, 2)}
+
+
+def fresh(lab, browser, call):
+    """First display in a kernel that has loaded nothing."""
+    with opened(lab, browser, call, "import bsaviz") as (notebook, first):
         return {
             "explorer": call.split("(")[0],
-            "slider": label,
-            "points": points,
-            "first_display_s": round(first, 2),
-            "median_ms": round(median(steps)),
-            "steps_ms": [round(step) for step in steps],
-            **drag(notebook, label),
+            "fresh": True,
+            "points": 3586,
+            **first,
             "problems": notebook.problems[:3],
         }
 
@@ -164,14 +196,19 @@ def run(points, presses):
                 for call, label, what in CASES:
                     if count > min(NEEDED) and any(part in what for part in WHOLE_PASS):
                         continue
-                    row = {"what": what} | measure(lab, browser, call, label, count, presses)
-                    row["load_average"] = round(os.getloadavg()[0], 1)
-                    rows.append(row)
-                    print(json.dumps({k: v for k, v in row.items() if k != "steps_ms"}), flush=True)
+                    told(rows, {"what": what} | measure(lab, browser, call, label, count, presses))
+            for call in FRESH:
+                told(rows, {"what": "one line in a fresh kernel"} | fresh(lab, browser, call))
             browser.close()
     finally:
         lab.stop()
     return rows
+
+
+def told(rows, row):
+    row["load_average"] = round(os.getloadavg()[0], 1)
+    rows.append(row)
+    print(json.dumps({k: v for k, v in row.items() if k != "steps_ms"}), flush=True)
 
 
 def main():
@@ -180,19 +217,25 @@ def main():
     parser.add_argument("--presses", type=int, default=11)
     parser.add_argument("--out", default=str(TESTS.parent / "data" / "measurements" / "explorers.json"))
     choice = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)  # before anything of this runs
     rows = run(choice.points, choice.presses)
     browser = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     names = ("torch", "jupyterlab", "ipykernel", "ipywidgets", "anywidget")
     result = {
         "date": date.today().isoformat(),
         "command": "python tests/tools/bench_explorers.py",
-        "machine": {"cpu": cpu(), "cores": os.cpu_count()},
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "priority": priority(), "other_load": load},
         "versions": {"python": platform.python_version(), "browser": browser} | {n: version(n) for n in names},
         "needed": {"slider_ms": NEEDED, "first_display_s": FIRST_S},
         "rows": rows,
     }
     with whole_file(choice.out) as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def priority():
+    names = {os.SCHED_OTHER: "usual", os.SCHED_RR: "real time", os.SCHED_FIFO: "real time"}
+    return names.get(os.sched_getscheduler(0), "other")
 
 
 def cpu():
