@@ -21,6 +21,8 @@ CASES = {
                             dtype="float16"),
     "few-points-given-half": dict(n=128, heads=1, given=True, ball_size=64, coarse_scores=True, dtype="float16"),
     "popular-blocks": dict(n=128, heads=1, ball_size=32, popular=True),
+    "popular-blocks-counted": dict(n=128, ball_size=32, group_size=4, popular=True, counted=True),
+    "missing-slots-counted": dict(n=64, ball_size=32, group_size=4, top_k=8, popular=True, counted=True),
     "coarse-scores-given": dict(
         n=128, heads=1, given=True, ball_size=32, group_compression=True, coarse_scores=True, top_k=8
     ),
@@ -59,12 +61,12 @@ def errors_of(options):
     import torch
 
     import bsa_kernels
-    from bsa_kernels.triton import check, popular
+    from bsa_kernels.triton import check, inverse, popular
 
     options = dict(options)
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased", "scale") if name in options}
     dtype = getattr(torch, options.pop("dtype", "float32"))
-    many = options.pop("popular", False)
+    many, counted = options.pop("popular", False), options.pop("counted", False)
     arguments, dout = check.inputs(
         options.pop("n"), options.pop("heads", 2), options.pop("d", 12), dtype,
         block_size=options.get("block_size", 8), device="cpu", **keywords,
@@ -73,9 +75,12 @@ def errors_of(options):
         arguments[0].abs_()
         arguments[1][:, :, 40:56].abs_().mul_(6)
         popular.CHUNK, popular.LONG = 4, 1
+    if counted:
+        inverse.MANY_OF_FEW = 0
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
     regret = check.regret(arguments, **options)
     popular.CHUNK, popular.LONG = 128, 16
+    inverse.MANY_OF_FEW = 2048
 
     # The operators one by one, as they run when the branches are asked for.
     def composed(*x):
