@@ -3,7 +3,7 @@
 const CAMERA_EVENT = "bsaviz-camera"; // linked views hear of each other through the window, not through the kernel
 const CLICK = 5; // pixels: a pointer that moved less has clicked
 const SLOW = 30; // milliseconds: where finding the point takes longer, hovering looks for it less often
-const HEAVY = 8; // milliseconds: where smoothing edges takes longer, a moving picture goes without
+const HEAVY = 16; // milliseconds: where smoothing edges takes longer, a moving picture goes without
 const REST = 150; // milliseconds without a new picture after which its edges are smoothed all the same
 
 const raw = (view) => (view && view.byteLength ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : new ArrayBuffer(0));
@@ -142,10 +142,11 @@ class LiveView {
     const before = performance.now();
     this.renderer.draw(this.boxes, this.orbit, true);
     if (this.measured < 2) { // the first time takes longer than the later ones
-      this.renderer.finish();
       this.measured += 1;
-      this.heaviness = Math.min(this.heaviness ?? Infinity, performance.now() - before);
-      this.heavy = this.heaviness > HEAVY;
+      this.renderer.whenDone(() => {
+        this.heaviness = Math.min(this.heaviness ?? Infinity, performance.now() - before);
+        this.heavy = this.heaviness > HEAVY;
+      });
     }
     this.root.removeAttribute("data-rough");
   }

@@ -269,9 +269,17 @@ class Renderer {
     return [box.left * ratio, height - (box.top + box.height) * ratio, box.width * ratio, box.height * ratio].map(Math.round);
   }
 
-  // Wait until all has been drawn.
-  finish() {
-    this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4));
+  // Call `then` once all that was asked for has been drawn; nothing waits for it.
+  whenDone(then) {
+    const gl = this.gl, fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    const look = () => {
+      if (gl.isContextLost()) return;
+      if (gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED) return void setTimeout(look, 2);
+      gl.deleteSync(fence);
+      then();
+    };
+    setTimeout(look);
   }
 
   drawBody(panel, matrices, height) {
