@@ -208,8 +208,7 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
         Numbers of points, ascending.
     device : torch.device
     longest : float
-        Seconds that a forward with its backward, or making trees and graphs, may take: a size that would take longer
-        (:func:`predicted`) is not run.
+        Seconds that a forward with its backward may take: a size that would take longer (:func:`predicted`) is not run.
     seconds : float
         For the repeats of one number.
     out_of_time : callable
@@ -233,10 +232,8 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             yield row | {"status": "would take too long"}
             continue
         try:
-            began = time.monotonic()
             line = Line(series, device) if line is None else line
             calls = line.at(n)
-            ready = time.monotonic() - began
             found = {name: time_call(call, device, seconds=seconds) for name, call in calls.items()}
         except torch.OutOfMemoryError:
             failed = "out of memory at fewer points"
@@ -249,6 +246,5 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
         ms = {name: times for name, (times, _) in found.items()}
         # What a captured graph needs is in the pool of its capture, not in a replay.
         mib = {name: mib for name, (_, mib) in found.items() if series.backend != "graph"}
-        longer = float(np.median(ms["training"])) / 1e3
-        seen.append((n, max(ready, longer) if seen else longer))  # the first time the model itself was made, too
+        seen.append((n, float(np.median(ms["training"])) / 1e3))
         yield row | {"status": "measured", "ms": ms, "mib": mib}

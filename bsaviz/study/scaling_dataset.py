@@ -1,5 +1,7 @@
 """Measured series as one Dataset, and from how many points on a sparse variant is faster than full attention."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import xarray as xr
 
@@ -7,6 +9,7 @@ from bsaviz._checks import BsavizError
 from bsaviz._files import whole_file
 from bsaviz.study.scaling import BACKENDS, SCOPES, STEPS, VARIANTS
 
+OPERATOR = "operator"  # a scope that bsa_kernels.bench measures: q, k and v in, their outputs out
 DIMS = ("scope", "variant", "backend", "n")
 _TIMES = {
     "ms": ("median time of a call, trees and graphs given", np.median),
@@ -35,7 +38,7 @@ def to_dataset(rows, attrs=None):
         raise BsavizError("there are no rows; run bsaviz.study.scaling.run_series first")
     of = lambda row: {name: getattr(row["series"], name) for name in DIMS[:3]} | {"n": row["n"]}
     places = [of(row) for row in rows]
-    order = {"scope": list(SCOPES), "variant": list(VARIANTS), "backend": list(BACKENDS)}
+    order = {"scope": [*SCOPES, OPERATOR], "variant": list(VARIANTS), "backend": list(BACKENDS)}
     coords = {d: sorted({p[d] for p in places}, key=order[d].index if d in order else None) for d in DIMS}
     shape = [len(coords[d]) for d in DIMS]
     coords["step"] = list(STEPS)
@@ -60,6 +63,43 @@ def to_dataset(rows, attrs=None):
     )  # fmt: skip
     ds["n"].attrs = {"long_name": "points", "units": "1"}
     return ds.assign(crossover=crossover(ds))
+
+
+def operator_scaling(table, *, heads=8, head_dim=32):
+    """The attention operator's times and memory, as ``python -m bsa_kernels.bench`` keeps them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``bsaviz.study.measured("kernels")``.
+    heads, head_dim : int
+        Which rows.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`to_dataset`, scope ``"operator"``; "training" is forward with backward. Full attention is the faster
+        of PyTorch's dense kernels. The bench keeps medians alone: there are no quartiles.
+    """
+    table = table[(table["heads"] == heads) & (table["head_dim"] == head_dim)]
+    best = {}
+    for row in table.to_dict("records"):
+        variant = "full" if row["variant"].startswith("dense-") else row["variant"]
+        if variant not in VARIANTS:
+            continue
+        key = variant, "graph" if row["cuda_graph"] else "kernels", int(row["n"])
+        times = {"forward": [row["forward_ms"]], "training": [row["forward_backward_ms"]]}
+        found = {"ms": times, "mib": {"training": row["peak_gib"] * 1024}}
+        if key not in best or times["training"] < best[key]["ms"]["training"]:
+            best[key] = found
+    series_of = lambda variant, backend: SimpleNamespace(variant=variant, backend=backend, scope=OPERATOR)
+    rows = [
+        {"series": series_of(variant, backend), "n": n, "status": "measured", **row}
+        for (variant, backend, n), row in best.items()
+    ]
+    about = {} if table.empty else {name: str(table.iloc[0][name]) for name in ("device", "date", "torch", "triton")}
+    ds = to_dataset(rows, about | {"command": "python -m bsa_kernels.bench", "heads": heads, "head_dim": head_dim})
+    return ds.assign({name: ds[name].where(False) for name in ("ms_low", "ms_high", "repeats")})
 
 
 def crossover(ds, against="best"):

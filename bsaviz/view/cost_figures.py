@@ -21,7 +21,7 @@ def scaling_figure(ds, *, step="training", backend="kernels", scope="model", var
     Parameters
     ----------
     ds : xarray.Dataset
-        Of :func:`bsaviz.study.scaling_dataset.to_dataset`, e.g. ``bsaviz.study.measured("scaling")``.
+        Of :mod:`bsaviz.study.scaling_dataset`: ``to_dataset``, or ``operator_scaling`` for what is kept of a GPU.
     step : {"training", "forward"}
     backend, scope : str
         Of the dataset.
@@ -47,6 +47,8 @@ def scaling_figure(ds, *, step="training", backend="kernels", scope="model", var
     chosen = ds.sel(step=step, backend=backend, scope=scope)
     names = [str(name) for name in chosen["variant"].values if variants is None or name in variants]
     has_memory = bool(np.isfinite(chosen["peak_mib"]).any())
+    if not np.isfinite(chosen["ms"].sel(variant=names)).any():
+        raise BsavizError(f"no variant was measured with backend {backend!r}, scope {scope!r} and step {step!r}")
     figure, axes = plt.subplots(1, 1 + has_memory, figsize=(6.4 * (1 + has_memory), 4.6), layout="constrained")
     axes = np.atleast_1d(axes)
     for name in names:
@@ -62,7 +64,7 @@ def scaling_figure(ds, *, step="training", backend="kernels", scope="model", var
         panel.grid(True, which="major", color="#dddddd", linewidth=0.6)
         panel.set_axisbelow(True)
     axes[0].legend(fontsize=8, frameon=False)
-    about = [ds.attrs.get("device"), {"model": "whole model", "attention": "one attention layer"}[scope], backend]
+    about = [ds.attrs.get("device"), _SCOPE_NAMES.get(scope, scope), backend]
     figure.suptitle(", ".join(str(text) for text in about if text), fontsize=10)
     return figure
 
@@ -104,6 +106,7 @@ def cost_figure(ds, *, step="forward"):
 
 
 _STEP_NAMES = {"forward": "forward", "training": "training step"}
+_SCOPE_NAMES = {"model": "whole model", "attention": "one attention layer", "operator": "attention operator"}
 
 
 def _draw_line(axes, line, name, label):
