@@ -25,8 +25,8 @@ class ErwinNSAConfig:
     top_k : int
         Small balls that a query selects.
     group_size : int
-        Queries that select together; 1, as published: every query for itself. Groups of 8 trained ten times as fast
-        with kernels on an H200 (``data/measurements/family.json``), since their queries read the same keys.
+        Queries that select together; 1, as published: every query for itself. In groups of 8 an eighth of the choices
+        is made and kept; as many keys are read (``data/measurements/family.json``).
     pooling : {"mean", "mlp"}
     mp_steps : int
         Steps of message passing before the attention; 0 leaves it out, and the graph with it.
@@ -42,7 +42,8 @@ class ErwinNSAConfig:
         The positions themselves are among a point's features.
     recompute : bool
         Each layer is computed a second time in the backward pass instead of keeping what it needs: of a layer, only its
-        input tokens stay in memory.
+        input tokens stay in memory. Without it, what is cheap is made again all the same: the perceptron's hidden
+        values, the messages on the edges, q, k and v, and with kernels every query's own choice.
     """
 
     embed_dim: int = 64

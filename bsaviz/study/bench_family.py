@@ -15,7 +15,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from datetime import date
 from importlib.util import find_spec
@@ -96,10 +95,10 @@ def compile_kernels(device, tasks, names, workers):
         process.wait()
 
 
-def run(device, job, seconds, counted):
-    """One row; a model that does not fit says so. `counted`: the operations of each task's models."""
+def run(device, job, seconds):
+    """One row; a model that does not fit says so."""
     task, batch, name, backend = job
-    row = {"task": task, "points": TASKS[task].points, **counted[task, name]}
+    row = {"task": task, "points": TASKS[task].points}
     launches = device.type == "cuda" and _importance(job) <= 1
     try:
         return row | measure(name, TASKS[task], batch, backend, device, seconds, counted=launches)
@@ -173,24 +172,25 @@ def main(arguments=None):
         for batch in TASKS[task].batches:  # whether a number is a multiple of 16 is compiled in, too
             Work(models_of(TASKS[task])[model], TASKS[task], batch, "auto", device).step()
         return
-    wanted = jobs(options.tasks, options.models)
-    compiling = threading.Thread(target=compile_kernels, args=(device, options.tasks, options.models, options.workers))
     if device.type == "cuda":
-        compiling.start()
-    pairs = dict.fromkeys((task, name) for task, _, name, _ in wanted)
-    counted = {(task, name): operations(TASKS[task], [name])[name] for task, name in pairs}
-    if device.type == "cuda":
-        compiling.join()
+        compile_kernels(device, options.tasks, options.models, options.workers)
     rows, left_out = [], []
-    for job in wanted:
+    for job in jobs(options.tasks, options.models):
         if time.monotonic() - started > options.limit:
             left_out.append(dict(zip(("task", "batch", "model", "backend"), job)))
             continue
-        rows.append(run(device, job, options.seconds, counted))
+        rows.append(run(device, job, options.seconds))
         print(line(rows[-1]), flush=True)
         write(rows, device, options.out)
     if left_out:
         print(f"{len(left_out)} rows left out by the time limit", flush=True)
+    for task, name in dict.fromkeys((row["task"], row["model"]) for row in rows):  # seconds each, on the CPU: last
+        counted = operations(TASKS[task], [name])[name]
+        for row in rows:
+            if (row["task"], row["model"]) == (task, name):
+                row |= counted
+        write(rows, device, options.out, left_out)
+    if not rows:
         write(rows, device, options.out, left_out)
 
 
