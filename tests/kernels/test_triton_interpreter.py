@@ -21,6 +21,8 @@ CASES = {
                             dtype="float16"),
     "few-points-given-half": dict(n=128, heads=1, given=True, ball_size=64, coarse_scores=True, dtype="float16"),
     "popular-blocks": dict(n=128, heads=1, ball_size=32, popular=True),
+    "popular-blocks-of-queries": dict(n=64, heads=1, ball_size=32, group_selection=False, mask_own_ball=False,
+                                      masked=True, popular=True, counted=True),
     "popular-blocks-counted": dict(n=128, ball_size=32, group_size=4, popular=True, counted=True),
     "missing-slots-counted": dict(n=64, ball_size=32, group_size=4, top_k=8, popular=True, counted=True),
     "coarse-scores-given": dict(
@@ -71,16 +73,15 @@ def errors_of(options):
         options.pop("n"), options.pop("heads", 2), options.pop("d", 12), dtype,
         block_size=options.get("block_size", 8), device="cpu", **keywords,
     )  # fmt: skip
-    if many:  # most groups choose blocks 5 and 6, whose lists are then read in chunks
+    if many:  # most groups choose the blocks there, whose lists are then read in chunks
         arguments[0].abs_()
-        arguments[1][:, :, 40:56].abs_().mul_(6)
+        arguments[1][:, :, 32:48].abs_().mul_(6)
         popular.CHUNK, popular.LONG = 4, 1
     if counted:
         inverse.MANY_OF_FEW = 0
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
     regret = check.regret(arguments, **options)
-    popular.CHUNK, popular.LONG = 128, 16
-    inverse.MANY_OF_FEW = 2048
+    popular.CHUNK, popular.LONG, inverse.MANY_OF_FEW = 128, 16, 2048
 
     # The operators one by one, as they run when the branches are asked for.
     def composed(*x):
@@ -97,5 +98,14 @@ def errors_of(options):
     return {"fused": fused, "composed": both, "regret": regret}
 
 
+def poisoned(*args, **options):
+    """torch.empty, of memory in which nothing finite or in range was left."""
+    made = allocate(*args, **options)
+    return made.fill_(torch.nan if made.is_floating_point() else 255 if made.dtype == torch.uint8 else 2**14)
+
+
 if __name__ == "__main__":
+    import torch
+
+    allocate, torch.empty = torch.empty, poisoned
     print(json.dumps({name: errors_of(options) for name, options in CASES.items()}))
