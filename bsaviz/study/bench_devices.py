@@ -1,7 +1,7 @@
 """How training scales over devices: cars per second with 1 and 2 (or more), each with the same number of cars a step.
 
 ``python -m bsaviz.study.bench_devices`` prints a table and writes ``data/measurements/training-scaling.json``. Each
-number of devices runs in processes of its own, as ``bsaviz train --devices N`` does. Several devices must make the
+number of devices runs in processes of its own, as under ``torchrun``. Several devices must make the
 losses that one makes of the same cars, or nothing is written of them.
 """
 
@@ -46,7 +46,9 @@ def main(argv=None):
     rows, losses = [], {}
     for devices in options.devices:
         given = sys.argv[1:] if argv is None else argv
-        command = [sys.executable, "-m", "bsaviz.study.bench_devices", *given, "--member", str(devices)]
+        # torchrun starts all processes at once; without it the first would start the others when it has loaded all.
+        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m"] if devices > 1 else []
+        command = [sys.executable, "-m", *torchrun, "bsaviz.study.bench_devices", *given, "--member", str(devices)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout:
                 if line.startswith(_ROW):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bsaviz._checks import BsavizError, require
+from bsaviz.datasets.generated import NUM_POINTS
 from bsaviz.datasets.named import fields_of
 from bsaviz.models import configure
 from bsaviz.training import TrainConfig
@@ -150,7 +151,8 @@ class SweepPlan:
         possible, problems = [], []
         for chosen in grid:
             try:
-                self.arguments(chosen)
+                cars, name, preset, settings, training = self.arguments(chosen)
+                _check_blocks(configure(name, preset, **settings), cars, training.num_points)
                 possible.append(chosen)
             except BsavizError as error:
                 problems.append(f"{_words(chosen)}: {error}")
@@ -202,6 +204,19 @@ class SweepPlan:
                 raise BsavizError(f"{name}: a range needs low and high, got {values}")
         elif not isinstance(values, (list, tuple)) or not values:
             raise BsavizError(f"{name}: expected a list of values, got {values!r}")
+
+
+def _check_blocks(config, cars, num_points):
+    """Refuse more selected blocks than a cloud has, where its points are known without opening it."""
+    points = num_points or (NUM_POINTS if str(cars).startswith("generated") else None)
+    selects = hasattr(config, "top_k") and getattr(config, "attention", "bsa") in ("bsa", "nsa")
+    if points is None or not selects:
+        return
+    blocks = -(-points // config.ball_size) * config.ball_size // config.block_size
+    if config.top_k > blocks:
+        raise BsavizError(
+            f"top_k={config.top_k} blocks of {config.block_size} points, but a cloud of {points} points has {blocks}"
+        )
 
 
 def _among(what, given, known):

@@ -46,6 +46,14 @@ def test_impossible_settings_are_all_named_before_the_first_training():
     assert {chosen["block_size"] for chosen in plan.combinations()} == {8}
 
 
+def test_more_blocks_than_a_cloud_has_are_named_before_the_first_training():
+    words = r"1 of 2 settings cannot be built(.|\n)*top_k=32: top_k=32 blocks of 8 points, but a cloud of 100 .* has 16"
+    with pytest.raises(BsavizError, match=words):
+        SweepPlan({"top_k": [4, 32]}, preset="tiny", training={"num_points": 100})
+    SweepPlan({"top_k": [4, 32]}, preset="tiny", training={"num_points": 1000})
+    SweepPlan({"top_k": [4, 32]}, model="ball", preset="tiny", training={"num_points": 100})
+
+
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
