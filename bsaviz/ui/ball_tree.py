@@ -12,7 +12,7 @@ from bsaviz.ui.text import table
 
 SMALLEST_LEVEL = 2
 PAINTS = (
-    ("nodes, each its colour", "nodes"),
+    ("node by node", "nodes"),
     ("radius of the node", "radius"),
     ("place in the leaf order", "order"),
     ("padding of the node", "padding"),

@@ -18,7 +18,7 @@ ALL = "all"
 HOT_SPOT_COLOUR = "#000000"
 LARGEST_HOT_SPOT = 64
 HEIGHTS = {1: 460, 3: 340, 4: 260}  # of the scene, pixels, by the number of panels
-LIMITS = (("1st to 99th percentile", PERCENTILES), ("whole range", WHOLE))
+LIMITS = (("1st to 99th percent", PERCENTILES), ("whole range", WHOLE))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from bsaviz._checks import require
 
-LABEL, WIDTH = "148px", "318px"  # three columns fit a notebook of the usual width
+LABEL = "148px"
+NARROW, BROAD = 318, 440  # pixels of a column: three fit a notebook of the usual width, and they grow with it
 
 
 def powers_of_two(low, high, *also):
@@ -39,7 +40,8 @@ def html():
 def columns(*groups):
     """Groups of controls side by side, which wrap in a narrow cell."""
     widgets = require("ipywidgets", "notebooks")
-    boxes = [widgets.VBox(group, layout=widgets.Layout(margin="0")) for group in groups]
+    place = {"margin": "0", "flex": f"1 1 {NARROW}px", "max_width": f"{BROAD}px"}
+    boxes = [widgets.VBox(group, layout=widgets.Layout(**place)) for group in groups]
     return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
 
 
@@ -49,6 +51,6 @@ def _make(kind, label, tooltip, **options):
         description=label,
         tooltip=tooltip,
         style={"description_width": LABEL},
-        layout=widgets.Layout(width=WIDTH),
+        layout=widgets.Layout(width="97%"),
         **options,
     )

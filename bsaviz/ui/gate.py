@@ -14,7 +14,7 @@ from bsaviz.ui.settings import with_settings
 from bsaviz.ui.subject import as_car, as_model
 from bsaviz.view.branches import COLOURS
 
-RANGES = (("0 to 1", "whole"), ("from lowest to highest", "fitted"))
+RANGES = (("0 to 1", "whole"), ("lowest to highest", "fitted"))
 ALL = "all"
 HEAD = ("", "mean gate", "lowest", "highest", "spread (standard deviation)")
 

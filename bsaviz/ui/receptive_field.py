@@ -12,18 +12,18 @@ from bsaviz.ui.text import swatch, table
 from bsaviz.view.branches import COLOURS, QUERY_COLOUR, SURFACE_COLOUR
 
 KIND_NAMES = {
-    "structural": "structural: may be read",
-    "mass": "mass: gate × attention",
-    "gradient": "gradient of the branch",
-    "reach": "reach: through the layers",
-    "rollout": "rollout: mass so far",
-    "model_gradient": "gradient of prediction",
+    "structural": "structural: may read",
+    "mass": "mass: gate × softmax",
+    "gradient": "gradient: branch",
+    "reach": "reach through layers",
+    "rollout": "rollout of the mass",
+    "model_gradient": "gradient: model",
 }
 BARS = {
     "mass": "attention mass (1/1000)",
     "gradient": "norm of the gradient",
     "rollout": "mass rolled out (1/1000)",
-    "model_gradient": "norm of the gradient",
+    "model_gradient": "norm of the gradient, 99 % of the points",
 }
 RAMPS = {"ball": "Blues", "compression": "Oranges", "selection": "Greens", "full": "RdPu", "window": "PuBu"}
 HEAD = ("", "points read", "of the surface", "mean distance (car lengths)", "attention mass", "mass outside the ball")
@@ -210,7 +210,9 @@ def _paint_panel(scene, panel, branch, values, kind):
         scene.set_classes(values, [SURFACE_COLOUR, colour], panel=panel, legend=legend)
         return
     amount = np.where(values > 0, values, np.nan) * (THOUSAND if kind in ("mass", "rollout") else 1)
-    highest = float(np.nanmax(amount)) if np.isfinite(amount).any() else 1.0
+    highest = 1.0
+    if np.isfinite(amount).any():  # the query's own gradient is far above all others and would leave them dark
+        highest = float(np.nanpercentile(amount, 99) if kind == "model_gradient" else np.nanmax(amount))
     label = BARS.get(kind, kind)
     ramp = "viridis" if branch == WHOLE else RAMPS.get(branch, "viridis")
     scene.set_scalars(amount, panel=panel, cmap=ramp, clim=(0.0, highest), label=label)
