@@ -37,7 +37,7 @@ def dot_plot(study, quantities=("relative_l2",), *, order=None, reference=None, 
     plt = require("matplotlib.pyplot", "view")
     trials, quantities = trials_of(study), [quantities] if isinstance(quantities, str) else list(quantities)
     _known(trials, [*quantities, *([order] if order else [])])
-    table = trials.summary(*quantities)
+    table = trials.summary(*quantities, complete=False)
     table = table.sort_values(order) if order else table
     look = marks(table["model"] if "model" in table else [""] * len(table))
     figure, panels = plt.subplots(

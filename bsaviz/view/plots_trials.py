@@ -118,7 +118,7 @@ class Trials:
         found = [v for v in self.table[parameter].unique() if applies(v)]
         return found if parameter == _VARIANT else sorted(found)
 
-    def summary(self, *names, where=None):
+    def summary(self, *names, where=None, complete=True):
         """Medians over the seeds of each setting, with the lowest and the highest value.
 
         Parameters
@@ -127,12 +127,13 @@ class Trials:
             Of quantities.
         where : dict, optional
             Parameters and the value that they must have.
+        complete : bool
+            Leave out settings of which one of the quantities was not measured; False: only those of which none was.
 
         Returns
         -------
         pandas.DataFrame
             Index ``setting``; columns the parameters and, of each quantity, ``name``, ``name_low`` and ``name_high``.
-            Settings of which a quantity was not measured are left out.
         """
         rows = self.table
         for parameter, value in (where or {}).items():
@@ -145,7 +146,7 @@ class Trials:
         for name in names:
             values = grouped[name]
             found[name], found[f"{name}_low"], found[f"{name}_high"] = values.median(), values.min(), values.max()
-        return found.dropna(subset=list(names))
+        return found.dropna(subset=list(names), how="any" if complete else "all")
 
     @property
     def series(self):
@@ -257,7 +258,9 @@ def study_table(study, quantities=None):
         columns[q.label] = pd.Series({
             row["label"]: _with_spread(row[name], row[f"{name}_low"], row[f"{name}_high"]) for _, row in rows.iterrows()
         })  # fmt: skip
-    return pd.DataFrame(columns).fillna("not measured")
+    measured = pd.DataFrame(columns)
+    rows = [label for label in trials.labels.values() if label in measured.index]
+    return measured.reindex(rows).fillna("not measured")
 
 
 def ratios(study, reference, quantity="relative_l2"):

@@ -197,6 +197,15 @@ def test_dot_plot_has_a_row_a_setting_and_a_line_at_the_reference():
         dot_plot(stored(), ["price"])
 
 
+def test_a_setting_without_a_time_keeps_its_row():
+    ds = stored()
+    ds["forward_ms"][3] = np.nan
+    figure = dot_plot(ds, ["relative_l2", "forward_ms"])
+    assert len(figure.axes[0].get_yticks()) == 4
+    assert len(tradeoff_figure(ds, cost="forward_ms").data[0].x) == 1, "on an axis of times it has no place"
+    assert "BSA, blocks of 32" not in [trace.name for trace in tradeoff_figure(ds, cost="forward_ms").data]
+
+
 def test_grid_plot_writes_every_median_into_its_cell():
     figure = grid_plot(swept(), "block_size", "top_k")
     texts = [text.get_text() for text in figure.axes[0].texts]
