@@ -2,7 +2,7 @@
 
 from bsaviz._checks import require
 
-LABEL = "148px"
+LABEL, WIDTH = "148px", "97%"  # of a control in its column
 NARROW, BROAD = 318, 440  # pixels of a column: three fit a notebook of the usual width, and they grow with it
 
 
@@ -51,6 +51,6 @@ def _make(kind, label, tooltip, **options):
         description=label,
         tooltip=tooltip,
         style={"description_width": LABEL},
-        layout=widgets.Layout(width="97%"),
+        layout=widgets.Layout(width=WIDTH),
         **options,
     )
