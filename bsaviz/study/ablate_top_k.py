@@ -1,4 +1,4 @@
-"""What the number of selected blocks buys: error against throughput of BSA and Erwin-NSA on cars.
+"""What the number of selected blocks buys: error against operations and throughput of BSA and Erwin-NSA on cars.
 
 ``python -m bsaviz.study.studies sensitivity`` trains both with k = 4, 8, 16, 32, among other settings, and times their
 steps; ``python -m bsaviz.study.ablate_top_k`` draws these from the stored study and writes
@@ -22,7 +22,7 @@ NOTES = [
     "BSA selects blocks of 8 points for groups of 8 queries, Erwin-NSA small balls of 32 points for groups of 8 too: "
     "equal k are not equal numbers of points",
     "relative_l2: mean over the test cars of |prediction - target| / |target| of the pressure, after a short training",
-    "training_ms: a step of one car alone on the device, as a CUDA graph",
+    "training_ms: a step of one car alone on the device, as a CUDA graph; only where the study timed the variant",
 ]
 
 
@@ -80,7 +80,9 @@ def main(arguments=None):
     rows = top_k_rows(study)
     print(*map(line, rows), sep="\n")
     told = {key: study.attrs[key] for key in ("date", "device", "versions", "training") if key in study.attrs}
-    report = {"command": "python -m bsaviz.study.ablate_top_k", **told, "notes": NOTES, "rows": rows}
+    told |= {key: json.loads(told[key]) for key in ("versions", "training") if key in told}
+    notes = [*json.loads(study.attrs.get("notes", "[]")), *NOTES]
+    report = {"command": "python -m bsaviz.study.ablate_top_k", **told, "notes": notes, "rows": rows}
     with whole_file(Path(options.out)) as partial:
         Path(partial).write_text(json.dumps(report, indent=1) + "\n")
 

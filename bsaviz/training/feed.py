@@ -157,13 +157,7 @@ def feed_of(samples, model, config, ranks, *, redrawn):
     ranks : Ranks
     redrawn : bool
         ``config.num_points`` of each car's points are drawn anew in each step.
-
-    Raises
-    ------
-    BsavizError
-        When a step's cars cannot be shared by the ranks.
     """
-    ranks.check(min(config.batch_size, len(samples)))
     why_not = "points are drawn anew in each step (draw='once' keeps them)" if redrawn else None
     if why_not is None:
         try:

@@ -103,6 +103,7 @@ def train(model, train_cars, test_cars=None, config=None, *, progress=True, chec
     train_cars = checked_cars("train_cars", train_cars)
     test_cars = checked_cars("test_cars", test_cars) if test_cars is not None else []
     config = resolved(config, train_cars)
+    ranks.check(min(config.batch_size, len(train_cars)))
     error_units(train_cars + test_cars, config.target)  # refuses a mixture of units before any work is done
     checkpoint = checkpoint if ranks.first else None
     if checkpoint is not None:

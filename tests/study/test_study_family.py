@@ -144,7 +144,8 @@ def test_the_ablation_draws_k_from_the_study_and_leaves_out_what_is_missing(tmp_
     error = xr.DataArray([[0.4, 0.42], [0.3, float("nan")], [0.2, 0.21], [0.9, 0.9]], dims=("variant", "seed"))
     study = xr.Dataset(
         {"relative_l2": error, "training_ms": ("variant", [10.0, 20.0, float("nan"), 1.0])},
-        {"variant": names, "seed": [0, 1]}, {"device": "a device"},
+        {"variant": names, "seed": [0, 1]},
+        {"device": "a device", "versions": '{"torch": "2"}', "notes": '["short"]'},
     )  # fmt: skip
     monkeypatch.setattr(ablate_top_k, "open_study", {"sensitivity": study}.get)
     out = tmp_path / "top-k.json"
@@ -157,6 +158,8 @@ def test_the_ablation_draws_k_from_the_study_and_leaves_out_what_is_missing(tmp_
     ]  # fmt: skip
     assert [row.get("steps_per_s") for row in report["rows"]] == [100, 100, 50, None, None]
     assert report["device"] == "a device"
+    assert report["versions"] == {"torch": "2"}
+    assert report["notes"][0] == "short"
     assert len(capsys.readouterr().out.splitlines()) == len(found)
     with pytest.raises(BsavizError, match="no trainings with different top_k"):
         ablate_top_k.top_k_rows(study.isel(variant=[3]))
