@@ -18,6 +18,7 @@ CASES = {
     ),
     "several rounds": dict(n=64, heads=1, d=64, block_size=16, top_k=3, biased=False, **SINGLE),
     "half precision": dict(n=64, heads=1, d=8, block_size=8, top_k=4, dtype="float16", biased=False, **SINGLE),
+    "long lists, read in pieces": dict(n=64, heads=1, d=4, block_size=8, top_k=3, biased=False, long=True, **SINGLE),
     "groups that choose many": dict(
         n=64, heads=1, d=4, ball_size=32, block_size=4, group_size=8, top_k=6, biased=False
     ),
@@ -82,13 +83,17 @@ def test_is_as_exact_as_plain_pytorch_and_the_same_every_time(n, heads, d, dtype
 
 
 def errors_of(options):
-    from bsa_kernels.triton import check
+    from bsa_kernels.triton import check, inverse, popular
 
     options = dict(options)
+    usual = popular.chunk_of, popular.LONG, inverse.MANY_OF_FEW
+    if options.pop("long", False):  # lists of 24 queries on the average, in pieces of 8
+        popular.chunk_of, popular.LONG, inverse.MANY_OF_FEW = (lambda spec: 8), 1, 0
     keywords = {name: options.pop(name) for name in ("masked", "biased") if name in options}
     sizes = (options.pop("n"), options.pop("heads"), options.pop("d"), getattr(torch, options.pop("dtype", "float32")))
     arguments, dout = check.inputs(*sizes, block_size=options["block_size"], device="cpu", **keywords)
     errors = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
+    popular.chunk_of, popular.LONG, inverse.MANY_OF_FEW = usual
     return {"errors": errors, "regret": check.regret(arguments, **options)}
 
 

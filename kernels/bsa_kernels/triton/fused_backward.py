@@ -244,7 +244,7 @@ def scratch_room(spec, rows, queries, pieces, counted):
     for name, own in zip(("dkc", "dvc"), spec.given[1:]):
         if not own:
             parts[name] = (shape, spec.dtype) if pieces == 1 else ((pieces, *shape), torch.float32)
-    if chunks := popular.chunks_of(spec.groups * spec.top_k):
+    if chunks := popular.chunks_of(spec):
         parts["partial"] = (spec.heads, chunks, 2, spec.block, spec.d), torch.float32
     if counted:
         for name in ("rough", "order"):
@@ -347,8 +347,8 @@ def _chosen_key_launches(spec, pieces, tiles, slots, together):
     pooled = [None if own else name for own, name in zip(spec.given[1:], ("dkc", "dvc"))]
     slope = ("dslopes", "dslope") if spec.pos_d else (None, None)
     early = dict(launch_pdl=True) if starts_early(spec, together) else {}
-    chunks = popular.chunks_of(slots)
-    how = dict(BRANCH=2, CHUNK=popular.CHUNK if chunks else 0, DEPENDENT=bool(early), **early)
+    chunks = popular.chunks_of(spec)
+    how = dict(BRANCH=2, CHUNK=popular.chunk_of(spec) if chunks else 0, DEPENDENT=bool(early), **early)
     how |= key_constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
     inputs = ("q", "k", "v", "dout", "selection_lse", "chosen_delta", "chosen_factor", "gate")
     ahead = []

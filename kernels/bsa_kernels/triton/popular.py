@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .tiles import load_rows
 
-CHUNK = 128  # slots
+CHUNK = 128  # slots, at least
 LONG = 16  # chunks that a head's slots must fill for a list to be worth it
 
 
@@ -109,6 +109,13 @@ def popular_keys(Q, K, V, DOut, Lse, Delta, Factor, Gate, Order, Bounds, Partial
             tl.store(part + BLOCK * D, dv, mask=inside)
 
 
-def chunks_of(slots):
+def chunk_of(spec):
+    """Slots of a chunk: more than a list of the usual length, so that the chunks' sums stay small beside the keys."""
+    usual = spec.top_k * spec.block // spec.group
+    return max(CHUNK, triton.next_power_of_2(2 * usual))
+
+
+def chunks_of(spec):
     """Chunks of a head's slots; none where no list can get long."""
-    return slots // CHUNK if slots >= LONG * CHUNK else 0
+    slots, chunk = spec.groups * spec.top_k, chunk_of(spec)
+    return slots // chunk if slots >= LONG * chunk else 0
