@@ -72,6 +72,11 @@ WATCH = """() => {
   }).observe(view, { attributes: true, attributeFilter: ['data-drawn'] });
 }"""
 
+EXPECT = """() => { window.step.seen = new Promise((done, missed) => {
+  window.step.done = done;
+  setTimeout(() => missed(new Error('no picture came within 30 s')), 30000);
+}); }"""
+
 
 def measure(lab, browser, call, label, points, presses):
     """Numbers of one slider of one explorer."""
@@ -128,7 +133,7 @@ def single_steps(notebook, label, presses):
     page, steps = notebook.page, []
     handle(page, label).focus()
     for number in range(presses + 1):
-        page.evaluate("() => { window.step.seen = new Promise((done) => { window.step.done = done; }); }")
+        page.evaluate(EXPECT)
         page.keyboard.press(keys(label)[number % 2])
         steps.append(page.evaluate("() => window.step.seen"))
         rest(notebook)
