@@ -231,8 +231,9 @@ def main(arguments=None):
     parser.add_argument("--workers", type=int, default=1, help="processes that make them (default 1)")
     parser.add_argument("--out", default=str(packaged("cars.npz")), help="file to write (default: the packaged one)")
     options = parser.parse_args(arguments)
-    if min(options.count, options.workers) < 1:
-        parser.error(f"--count and --workers must be at least 1, got {options.count} and {options.workers}")
+    for name in ("count", "workers"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
     write_cars(options.out, range(options.count), workers=options.workers, progress=True)
     print(f"wrote {options.count} cars to {options.out}")
 

@@ -184,8 +184,8 @@ class TradeoffExplorer(Explorer):
     def _beside(self):
         """The plot and the stage side by side; below each other in a narrow cell."""
         widgets = require("ipywidgets", "notebooks")
-        plot = widgets.VBox([self.plot, self.notes], layout=widgets.Layout(flex="1 1 440px", min_width="400px"))
-        self._stage.layout = widgets.Layout(flex="1.6 1 540px", min_width="420px", align_self="center")
+        plot = widgets.VBox([self.plot, self.notes], layout=widgets.Layout(flex="1 1 510px", min_width="440px"))
+        self._stage.layout = widgets.Layout(flex="1 1 510px", min_width="420px", align_self="center")
         return widgets.HBox([plot, self._stage], layout=widgets.Layout(flex_flow="row wrap", width="100%"))
 
     def _replot(self, change=None):

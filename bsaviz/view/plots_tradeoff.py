@@ -17,6 +17,7 @@ PAPERS_NOTE = (
 )
 _MARGIN = 0.08  # of an axis, on either side of what it shows
 _MOST_SERIES = 12
+_PLOT_HEIGHT, _NAME_HEIGHT, _NAME_WIDTH = 320, 20, 150  # pixels: of the plot proper, and of a name in the legend
 _NOTE_WIDTH = 108  # letters of a line below the plot
 
 
@@ -94,7 +95,9 @@ def tradeoff_figure(
     x_low, x_high = _reach([table[f"{cost}_low"], table[f"{cost}_high"], *_column(published, "gflops")], log_cost)
     y_low, y_high = _reach([table[f"{error}_low"], table[f"{error}_high"]], log_error)
     x_title, y_title = (trials.quantities[name].label for name in (cost, error))
-    layout = _layout(trials, notes_of(trials, published is not None) if words else [], published is not None)
+    with_papers = published is not None
+    series = len(traces) + with_papers
+    layout = _layout(trials, notes_of(trials, with_papers) if words else [], with_papers, series)
     scale_of = lambda log: ", logarithmic" if log else ""
     layout["xaxis"] = _axis(x_title + scale_of(log_cost), x_low, x_high, log_cost)
     layout["yaxis"] = _axis(y_title + scale_of(log_error), y_low, y_high, log_error)
@@ -122,8 +125,10 @@ def write_page(figure, path):
 def notes_of(study, papers=False):
     """What a reader must know of the plot, a list of sentences; with `papers`, of the published points too."""
     trials = trials_of(study)
-    seeds = int(trials.table.groupby("setting")["seed"].count().max())
-    notes = [f"Dot: median of {seeds} seeds; bars: lowest to highest." if seeds > 1 else "One training a dot."]
+    counts = trials.table.groupby("setting")["seed"].count()
+    least, most = int(counts.min()), int(counts.max())
+    several = f"{most} trainings" if least == most else f"{least} to {most} trainings"
+    notes = [f"Dot: median of {several}; bars: lowest to highest." if most > 1 else "One training a dot."]
     notes += [f"Each training: {trials.steps:,} steps."] if trials.steps else []
     return [" ".join(notes), *([PAPERS_NOTE] if papers else [])]
 
@@ -151,7 +156,8 @@ def _dots(go, trials, table, cost, error, by):
         mark = look[name]
         kept = [trials.has_model(trials.trial(setting, by=error)) for setting in rows.index]
         yield go.Scatter(
-            x=rows[cost], y=rows[error], mode="lines+markers", name=_series_name(by, name),
+            x=rows[cost], y=rows[error], name=_series_name(by, name),
+            mode="lines+markers" if _one_varies(trials, rows, by) else "markers",
             line=dict(color=mark.colour, dash=mark.dash, width=1),
             marker=dict(
                 color=mark.colour, symbol=mark.symbol, size=11,
@@ -162,6 +168,12 @@ def _dots(go, trials, table, cost, error, by):
             hovertext=[_hover(trials, row, cost, error, k) for (_, row), k in zip(rows.iterrows(), kept)],
             hoverinfo="text",
         )  # fmt: skip
+
+
+def _one_varies(trials, rows, by):
+    """Whether the dots of a series differ in one parameter alone, so that a line through them means something."""
+    others = [name for name in trials.parameters if name != by]
+    return sum(rows[name].map(lambda v: v if applies(v) else "-").nunique() > 1 for name in others) == 1
 
 
 def _looks(table, by, names):
@@ -223,28 +235,38 @@ def _bars(rows, name, colour):
     return dict(type="data", symmetric=False, array=up, arrayminus=down, color=colour, thickness=1.2, width=4)
 
 
-def _layout(trials, notes, with_papers):
+def _layout(trials, notes, with_papers, series):
+    """All but the axes: room above for the series' names, two in a row beside a car and five on a page."""
     lines = [line for note in notes for line in wrap(note, _NOTE_WIDTH)]
+    names = _NAME_HEIGHT * -(-series // (5 if notes else 2)) + (34 if notes else 0)
     note = dict(
-        text="<br>".join(lines), x=0, y=0, xref="paper", yref="paper", xanchor="left", yanchor="top", yshift=-50,
+        text="<br>".join(lines), x=0, y=0, xref="paper", yref="paper", xanchor="left", yanchor="top", yshift=-56,
         showarrow=False, align="left", font=dict(size=11, color=PALE),
     )  # fmt: skip
     title = dict(text=str(trials.attrs.get("title", "Accuracy against cost")), x=0, xref="paper", font_size=15,
                  y=0.98, yref="container", yanchor="top")  # fmt: skip
     return dict(
-        title=title if notes else None, annotations=[note] if notes else [], height=430 + 20 * len(lines),
-        template="none",
+        title=title if notes else None, annotations=[note] if notes else [],
+        height=_PLOT_HEIGHT + names + 58 + 20 * len(lines), autosize=True, template="none",
         font=dict(family="sans-serif", size=12, color=INK), hovermode="closest",
         hoverlabel=dict(bgcolor="white", bordercolor=INK, font_color=INK), paper_bgcolor="white", plot_bgcolor="white",
-        autosize=True, legend=dict(orientation="h", x=0, xref="container", y=1.01, yanchor="bottom", font_size=11),
-        margin=dict(l=68, r=68 if with_papers else 20, t=60 if notes else 20, b=58 + 15 * len(lines)),
+        legend=dict(orientation="h", x=0, y=1.01, yanchor="bottom", font_size=11, entrywidth=_NAME_WIDTH),
+        margin=dict(l=58, r=58 if with_papers else 16, t=24 + names, b=62 + 15 * len(lines)),
     )  # fmt: skip
 
 
 def _axis(title, low, high, log):
     limits = [float(np.log10(v)) for v in (low, high)] if log else [low, high]
     look = dict(showgrid=True, gridcolor=GRID, zeroline=False, showline=True, linecolor=INK, ticks="outside")
-    return dict(title=title, type="log" if log else "linear", range=limits, **look)
+    there = _one_two_five(low, high) if log else []
+    ticks = dict(tickvals=there, ticktext=[f"{v:g}" for v in there]) if len(there) > 2 else {}
+    return dict(title=title, type="log" if log else "linear", range=limits, **look, **ticks)
+
+
+def _one_two_five(low, high):
+    """1, 2 and 5 times powers of ten within a range."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    return [float(power * factor) for power in powers for factor in (1, 2, 5) if low <= power * factor <= high]
 
 
 def _reach(columns, log):

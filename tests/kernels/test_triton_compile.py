@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 
 SPILLED_BYTES = 112  # some registers around a loop cost less than a smaller tile; most: half precision at d = 64, sm_90
+# Fastest in spite of what they spill: gradient of the coarse keys, 64 x 128, on an H100 (kernels-profile.json).
+MEASURED = {("_keys", 90): 256}
 
 CASES = {
     "d32-bf16": dict(d=32, dtype="bfloat16"),
@@ -21,6 +23,8 @@ CASES = {
     "d64-fp16-groups": dict(d=64, dtype="float16", group_compression=True),
     "d128-bf16-groups": dict(d=128, dtype="bfloat16", masked=True, group_compression=True),
     "d32-fp32": dict(d=32, dtype="float32"),
+    "d64-bf16-blocks64": dict(d=64, dtype="bfloat16", block_size=64, group_size=64),
+    "d64-fp32-blocks32": dict(d=64, dtype="float32", block_size=32, group_size=32),
     "d16-bf16-single": dict(d=16, dtype="bfloat16", group_selection=False),
     "d32-bf16-top16": dict(d=32, dtype="bfloat16", top_k=16),
     "d4-bf16-single-top16": dict(d=4, dtype="bfloat16", group_selection=False, block_size=32, top_k=16),
@@ -40,7 +44,8 @@ def test_compiles_within_spill_budget(case, capability):
     assert len(rows) >= 7, f"a forward and a backward are at least seven kernels, saw {len(rows)}: {done.stdout}"
     for _, name, registers, spilled in rows:
         assert int(registers) > 0
-        assert int(spilled) <= SPILLED_BYTES, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
+        budget = MEASURED.get((name, capability), SPILLED_BYTES)
+        assert int(spilled) <= budget, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
 
 
 # Below: the child process.

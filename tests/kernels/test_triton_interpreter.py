@@ -32,6 +32,7 @@ CASES = {
         n=64, heads=1, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=3
     ),
     "large-blocks": dict(n=256, heads=1, biased=False, ball_size=64, block_size=32, group_size=16, top_k=8),
+    "choice-read-in-rounds": dict(n=128, heads=1, d=40, ball_size=32, block_size=16, group_size=16),
     "few-admissible": dict(n=64, heads=1, ball_size=32, top_k=8),
     "large-logits": dict(n=96, heads=1, biased=False, ball_size=32, scale=8.0),
     "four-channels": dict(n=64, d=4, ball_size=32, block_size=16, group_selection=False, mask_own_ball=False, top_k=3),

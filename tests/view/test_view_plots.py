@@ -147,6 +147,10 @@ def test_settings_are_filtered_and_told_apart_by_any_parameter():
     figure = tradeoff_figure(swept(), by="top_k", where={"block_size": 8}, papers=False)
     assert [trace.name for trace in figure.data[:2]] == ["top k 2", "top k 4"]
     assert [len(trace.x) for trace in figure.data[:2]] == [1, 1]
+    assert tradeoff_figure(swept(), by="top_k", papers=False).data[0].mode == "lines+markers", (
+        "one size varies along it"
+    )
+    assert tradeoff_figure(stored(), by="model").data[0].mode == "markers"
 
 
 @pytest.mark.parametrize(

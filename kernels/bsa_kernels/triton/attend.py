@@ -142,7 +142,7 @@ def forward_config(d, ball, dtype):
     """
     wide = block_d(d)
     if dtype == torch.float32:
-        rows, cols, warps, stages = (64, 32, 4, 2) if wide <= 64 else (32, 32, 4, 2)
+        rows, cols, warps, stages = (64, 32, 4, 2) if wide < 64 else (32, 32, 4, 2)
     elif ball:
         rows, cols, warps, stages = (64, 128, 4, 2) if wide <= 64 else (64, 64, 4, 2)
     else:

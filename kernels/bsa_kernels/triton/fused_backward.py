@@ -271,7 +271,7 @@ def backward_plan(spec):
 def _fits(spec):
     """Whether every role does with four warps, and each of them can have a tile of the selection's queries."""
     groups, slots, _ = selection.config(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, True)
-    narrow = spec.dtype != torch.float32 and spec.d <= 64 and groups * slots * spec.block <= 64
+    narrow = spec.dtype != torch.float32 and spec.d <= 64 and spec.group < 64 and groups * slots * spec.block <= 64
     return narrow and not per_query.attends(spec)
 
 

@@ -223,7 +223,8 @@ def _coarse_launches(spec, kept, source):
 
 def _selection_launches(spec, kept, source, part, balls):
     shared = selection.constants(spec.d, spec.block, spec.group, spec.top_k, spec.dtype, spec.masked)
-    inside = not at_once(spec) and not per_query.attends(spec) and kept == 4 and shared["GROUPS"] * part <= 64
+    wide = spec.dtype == torch.float32 and block_d(spec.d) >= 64  # whose products leave no registers for it
+    inside = not (wide or at_once(spec) or per_query.attends(spec)) and kept == 4 and shared["GROUPS"] * part <= 64
     pick = []
     if not inside:
         rows, warps, depth = select.pick_config(kept * part)

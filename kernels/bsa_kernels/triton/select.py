@@ -195,6 +195,8 @@ def scan_config(d, kept, dtype):
     """Rows, blocks of a tile, warps and stages of the first pass."""
     if kept > 8:  # many candidates: smaller tiles hold the second pass in registers
         return 32, 32, 4, 2
+    if dtype == torch.float32 and block_d(d) >= 64:
+        return 32, 32, 4, 2
     if dtype == torch.float32 or block_d(d) > 64:
         return 32, 64, 4, 2
     return 64, 64, 4, 3

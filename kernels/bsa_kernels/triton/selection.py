@@ -112,7 +112,11 @@ def config(d, block, group, top_k, dtype, backward=False):
     groups = max(1, 16 // group)
     limit = 256 if group >= 4 and block_d(d) <= 64 and dtype != torch.float32 else 128
     if backward:
-        limit = 64 if block_d(d) > 64 or (dtype == torch.float32 and d > 32) else 128
+        limit = 64 if block_d(d) > 64 else 128
+    if group >= 64:  # scores of as many rows
+        limit //= 4
+    if dtype == torch.float32 and d > 32:  # ordinary multiplications hold whole rows of both operands
+        limit = 64 if block * groups <= 16 and not backward else 32
     slots = min(triton.next_power_of_2(top_k), max(1, limit // (groups * block)))
     slots = max(slots, triton.cdiv(16, groups * block))  # the matrix units take no fewer keys
     keys = groups * slots * block
