@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from bsa_kernels import backends
+from bsa_kernels.register import operator
 
 
 def _run(name, backend, args, q, **config):
@@ -58,7 +59,7 @@ def _empty(x):
 # Ball attention.
 
 
-@torch.library.custom_op("bsa_kernels::ball_attention", mutates_args=())
+@operator("bsa_kernels::ball_attention")
 def ball_attention(
     q: Tensor, k: Tensor, v: Tensor, positions: Tensor | None, distance_slope: Tensor | None, point_mask: Tensor | None,
     ball_size: int, backend: str,
@@ -67,12 +68,12 @@ def ball_attention(
     return _run("ball_attention", backend, args, q, ball_size=ball_size, spatial_dims=_dims(positions))
 
 
-@ball_attention.register_fake
+@torch.library.register_fake("bsa_kernels::ball_attention")
 def _(q, k, v, positions, distance_slope, point_mask, ball_size, backend):
     return _empty(q), _lse_like(q)
 
 
-@torch.library.custom_op("bsa_kernels::ball_attention_backward", mutates_args=())
+@operator("bsa_kernels::ball_attention_backward")
 def ball_attention_backward(
     grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor,
     positions: Tensor | None, distance_slope: Tensor | None, point_mask: Tensor | None,
@@ -82,7 +83,7 @@ def ball_attention_backward(
     return _run("ball_attention_backward", backend, args, q, ball_size=ball_size, spatial_dims=_dims(positions))
 
 
-@ball_attention_backward.register_fake
+@torch.library.register_fake("bsa_kernels::ball_attention_backward")
 def _(grad_out, q, k, v, positions, distance_slope, point_mask, out, lse, ball_size, backend):
     slope = q.new_empty(0) if distance_slope is None else _empty(distance_slope)
     return _empty(q), _empty(k), _empty(v), slope
@@ -100,25 +101,25 @@ def _ball_backward(ctx, grad_out, _grad_lse):
     return *grads, None, None if inputs[4] is None else slope, None, None, None
 
 
-ball_attention.register_autograd(_ball_backward, setup_context=_ball_setup)
+torch.library.register_autograd("bsa_kernels::ball_attention", _ball_backward, setup_context=_ball_setup)
 
 
 # Attention to coarse keys.
 
 
-@torch.library.custom_op("bsa_kernels::compressed_attention", mutates_args=())
+@operator("bsa_kernels::compressed_attention")
 def compressed_attention(
     q: Tensor, k_coarse: Tensor, v_coarse: Tensor, block_mask: Tensor | None, backend: str
 ) -> tuple[Tensor, Tensor]:
     return _run("compressed_attention", backend, (q, k_coarse, v_coarse, block_mask), q)
 
 
-@compressed_attention.register_fake
+@torch.library.register_fake("bsa_kernels::compressed_attention")
 def _(q, k_coarse, v_coarse, block_mask, backend):
     return _empty(q), _lse_like(q)
 
 
-@torch.library.custom_op("bsa_kernels::compressed_attention_backward", mutates_args=())
+@operator("bsa_kernels::compressed_attention_backward")
 def compressed_attention_backward(
     grad_out: Tensor, q: Tensor, k_coarse: Tensor, v_coarse: Tensor, block_mask: Tensor | None,
     out: Tensor, lse: Tensor, backend: str,
@@ -127,7 +128,7 @@ def compressed_attention_backward(
     return _run("compressed_attention_backward", backend, args, q)
 
 
-@compressed_attention_backward.register_fake
+@torch.library.register_fake("bsa_kernels::compressed_attention_backward")
 def _(grad_out, q, k_coarse, v_coarse, block_mask, out, lse, backend):
     return _empty(q), _empty(k_coarse), _empty(v_coarse)
 
@@ -142,13 +143,15 @@ def _compressed_backward(ctx, grad_out, _grad_lse):
     return *compressed_attention_backward(grad_out, *ctx.saved_tensors, ctx.backend), None, None
 
 
-compressed_attention.register_autograd(_compressed_backward, setup_context=_compressed_setup)
+torch.library.register_autograd(
+    "bsa_kernels::compressed_attention", _compressed_backward, setup_context=_compressed_setup
+)
 
 
 # Choice of blocks. No gradient: an index has none.
 
 
-@torch.library.custom_op("bsa_kernels::select_blocks", mutates_args=())
+@operator("bsa_kernels::select_blocks")
 def select_blocks(
     score_q: Tensor, k_coarse: Tensor, block_mask: Tensor | None,
     ball_size: int, block_size: int, group_size: int, top_k: int, mask_own_ball: bool, backend: str,
@@ -158,7 +161,7 @@ def select_blocks(
     return _run("select_blocks", backend, args, score_q, **sizes, mask_own_ball=mask_own_ball)
 
 
-@select_blocks.register_fake
+@torch.library.register_fake("bsa_kernels::select_blocks")
 def _(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, mask_own_ball, backend):
     return score_q.new_empty((*score_q.shape[:3], top_k), dtype=torch.int64)
 
@@ -166,7 +169,7 @@ def _(score_q, k_coarse, block_mask, ball_size, block_size, group_size, top_k, m
 # Attention to the chosen blocks.
 
 
-@torch.library.custom_op("bsa_kernels::selected_attention", mutates_args=())
+@operator("bsa_kernels::selected_attention")
 def selected_attention(
     q: Tensor, k: Tensor, v: Tensor, indices: Tensor, point_mask: Tensor | None,
     block_size: int, group_size: int, backend: str,
@@ -176,12 +179,12 @@ def selected_attention(
     return _run("selected_attention", backend, args, q, **sizes)
 
 
-@selected_attention.register_fake
+@torch.library.register_fake("bsa_kernels::selected_attention")
 def _(q, k, v, indices, point_mask, block_size, group_size, backend):
     return _empty(q), _lse_like(q)
 
 
-@torch.library.custom_op("bsa_kernels::selected_attention_backward", mutates_args=())
+@operator("bsa_kernels::selected_attention_backward")
 def selected_attention_backward(
     grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, indices: Tensor, point_mask: Tensor | None,
     out: Tensor, lse: Tensor, block_size: int, group_size: int, backend: str,
@@ -191,7 +194,7 @@ def selected_attention_backward(
     return _run("selected_attention_backward", backend, args, q, **sizes)
 
 
-@selected_attention_backward.register_fake
+@torch.library.register_fake("bsa_kernels::selected_attention_backward")
 def _(grad_out, q, k, v, indices, point_mask, out, lse, block_size, group_size, backend):
     return _empty(q), _empty(k), _empty(v)
 
@@ -207,4 +210,4 @@ def _selected_backward(ctx, grad_out, _grad_lse):
     return *grads, None, None, None, None, None
 
 
-selected_attention.register_autograd(_selected_backward, setup_context=_selected_setup)
+torch.library.register_autograd("bsa_kernels::selected_attention", _selected_backward, setup_context=_selected_setup)

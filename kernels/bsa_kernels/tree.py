@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bsa_kernels import backends
+from bsa_kernels.register import operator
 from bsa_kernels.tree_slots import first_places, left_slots
 
 
@@ -77,7 +78,7 @@ def build_ball_tree(
     return BallTreeOrder(order, mask, rotated if matrix else None)
 
 
-@torch.library.custom_op("bsa_kernels::build_ball_tree", mutates_args=())
+@operator("bsa_kernels::build_ball_tree")
 def _build(
     positions: Tensor, points: list[int], slots: list[int], ball_size: int, block_size: int, matrix: list[float],
     to_ball: bool, backend: str,
@@ -99,7 +100,7 @@ def _build(
     return order, mask.clone(), rotation.view(order.shape) % order.shape[1]
 
 
-@_build.register_fake
+@torch.library.register_fake("bsa_kernels::build_ball_tree")
 def _(positions, points, slots, ball_size, block_size, matrix, to_ball, backend):
     empty = lambda dtype, *shape: positions.new_empty(shape, dtype=dtype)
     shape = len(points), max(slots)

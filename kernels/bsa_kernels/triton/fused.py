@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
+from bsa_kernels.register import operator
+
 from . import inverse, per_query
 from .fused_backward import backward_plan
 from .fused_forward import Spec, forward_plan, room_of, saved_room
@@ -158,16 +160,10 @@ def _differentiate(ctx, dout, *_):
     return *grads, None, absent(saved[5], dslope), None, *coarse, *(None,) * 8
 
 
-def _register(name, function, fake):
-    """What `torch.library.custom_op` does, without the checks that it makes at every call."""
-    torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))
-    torch.library.impl(name, ("cuda", "cpu"), function)
-    torch.library.register_fake(name, fake)
-    return getattr(torch.ops.bsa_kernels, name.split("::")[1]).default
-
-
-fused = _register("bsa_kernels::fused_triton", forward, _fake_forward)
-fused_backward = _register("bsa_kernels::fused_triton_backward", backward, _fake_backward)
+fused = operator("bsa_kernels::fused_triton")(forward)
+fused_backward = operator("bsa_kernels::fused_triton_backward")(backward)
+torch.library.register_fake("bsa_kernels::fused_triton", _fake_forward)
+torch.library.register_fake("bsa_kernels::fused_triton_backward", _fake_backward)
 torch.library.register_autograd("bsa_kernels::fused_triton", _differentiate, setup_context=_setup)
 
 
