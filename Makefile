@@ -4,6 +4,8 @@ BIN := .venv/bin
 # uv does not read pip's configuration: hand it the places pip looks in, so that both install the same torch.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_LINK_MODE ?= copy
+# .venv is ours: without its byte code each of the many processes would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test coverage lab env env-test clean
 

@@ -32,8 +32,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", CASES)
+# Every kernel for both; the rest for the newer, on which tiles are larger.
+OLDER = "d32-bf16", "d64-fp16-groups", "d32-fp32", "d16-bf16-single", "d64-bf16-blocks64"
+
+
+@pytest.mark.parametrize(("case", "capability"), [(case, 90) for case in CASES] + [(case, 80) for case in OLDER])
 def test_compiles_within_spill_budget(case, capability):
     # In a process of its own, so that neither the interpreter nor another test's patches are on.
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
@@ -101,6 +104,7 @@ def resources(ptx, capability):
 
 def main(case, capability):
     import torch
+    from triton.backends.nvidia.compiler import CUDABackend
     from triton.runtime.jit import JITFunction
 
     from bsa_kernels.triton import attend_backward, few, fused, fused_backward, fused_forward
@@ -116,6 +120,7 @@ def main(case, capability):
             print("kernel", *compile_launch(self, grid, args, dict(kwargs), int(capability)), flush=True)
 
     JITFunction.run = catch
+    CUDABackend.make_cubin = lambda *_: b""  # `resources` runs the assembler, and listens to it
     for module in (attend_backward, fused_backward, fused_forward):
         module.is_hopper = lambda device: int(capability) >= 90
     N, H = 4096, 8
