@@ -26,10 +26,10 @@ demo: env
 test: env-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 coverage: env-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov bsaviz --cov bsa_kernels --cov-report term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --cov bsaviz --cov bsa_kernels --cov-report term-missing:skip-covered
 
 lab: env
 	$(BIN)/bsaviz lab
