@@ -46,7 +46,6 @@ class BallTreeExplorer(Explorer):
     """
 
     title = "Ball tree"
-    runs_models = False
 
     def __init__(self, car=None, *, ball_size=128, block_size=8, backend="auto"):
         from bsaviz.view import live_scene

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.ui import controls, warm
+from bsaviz.ui import controls
 from bsaviz.ui.compare_panels import NEEDS_TARGET, PERCENTILES, READING_SHOWS, SHOWS, WHOLE, count, panels
 from bsaviz.ui.compare_tables import error_table, reading_table
 from bsaviz.ui.comparison import Comparison, Side, smaller_ball, target_of
@@ -184,7 +184,6 @@ class CompareExplorer(Explorer):
         if self.comparison is None:
             if not ticket.at_once:
                 yield lambda: self._announce(wanted)
-            warm.wait(ticket)
         comparison = self._compared(wanted.sizes, ticket)
         if not self._placed:
             yield lambda: self._place(comparison)

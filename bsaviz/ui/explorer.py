@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 from bsaviz._checks import BsavizError, require
-from bsaviz.ui import text, warm
+from bsaviz.ui import text
 from bsaviz.ui.latest import Latest
 
 PAUSE = 0.15  # seconds of rest after which numbers follow a picture: text that changes at every step slows a drag
@@ -16,7 +16,7 @@ class Explorer:
 
     - ``_wanted()``: the values of the controls, as any object that later changes of the controls leave alone;
     - ``_steps(wanted, ticket)``: a generator of results, computed off the event loop; it touches no widget. The very
-      first one is waited for when the explorer is made: it must not need a run of the model (see `bsaviz.ui.warm`);
+      first one is waited for when the explorer is made: it should not need a run of the model;
     - ``_show(result)``: puts a result into the scene and the widgets.
 
     A control calls `_refresh` when it changes. An error in any of them is shown in `message`, and the explorer goes on.
@@ -32,7 +32,6 @@ class Explorer:
     """
 
     title = ""
-    runs_models = True
 
     def __init__(self):
         widgets = require("ipywidgets", "notebooks")
@@ -83,8 +82,6 @@ class Explorer:
     def _begin(self):
         """Show the first picture; a problem with it is the caller's, who gave what cannot be shown."""
         self._latest.begin(self._wanted())
-        if self.runs_models and self._latest.working:
-            warm.start()
         if self._problem is not None:
             problem = self._problem
             self.close()

@@ -81,12 +81,11 @@ class FieldSource:
         dict of str to array (P,), or None where a branch is still to come
             bool for what may be read, float32 for an amount.
         """
-        large = self.car.num_points > LARGE
-        if asked.kind == "structural" and self._runs(asked) and (large or not warm.ready()):
+        if self.car.num_points > LARGE and asked.kind == "structural" and self._runs(asked):
             site = self._prepare(asked.sizes)[2][asked.layer]
             early = possible(site)
             yield from_tree_alone(site, asked.query) if early else dict.fromkeys(site.attention.branches)
-            ticket.rest(QUIET if large else 0)
+            ticket.rest(QUIET)
         yield self._field(asked, ticket)
 
     def _field(self, asked, ticket):
@@ -131,8 +130,6 @@ class FieldSource:
         key = self._key(asked)
         if not self._known(asked):
             model, tree, sites = self._prepare(asked.sizes)
-            if self._runs(asked):
-                warm.wait(ticket)
             with ExitStack() as hooks:
                 for site in sites:
                     hooks.callback(site.attention.register_forward_pre_hook(lambda *_: ticket()).remove)

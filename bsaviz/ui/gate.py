@@ -6,7 +6,7 @@ from bsaviz.fields import gates
 from bsaviz.fields.gating import gate_axes
 from bsaviz.fields.surface import as_surface, point_features
 from bsaviz.fields.tracing import check_model, tree_of
-from bsaviz.ui import controls, text, warm
+from bsaviz.ui import controls, text
 from bsaviz.ui.charts import Chart
 from bsaviz.ui.explorer import PAUSE, Explorer
 from bsaviz.ui.gate_reading import as_history, histogram, warning
@@ -105,7 +105,6 @@ class GateExplorer(Explorer):
         if self._gates is None:
             if not ticket.at_once:
                 yield self._announce
-            warm.wait(ticket)
             self._gates = self._run()
             self.warning = warning(self._gates["gate"])
         gate = self._gates["gate"].sel(layer=layer)

@@ -1,6 +1,6 @@
-"""Load beside the event loop what the first run of a model needs: seconds, in which an explorer can be used already.
+"""Load beside the event loop what the first count of operations needs: seconds, in which an explorer can be used.
 
-The first call of a registered operator, and the first count of operations, load ``torch._dynamo``.
+Operators on tensors without data, which are counted, load ``torch._dynamo``.
 """
 
 import sys
@@ -20,12 +20,12 @@ def start():
 
 
 def ready():
-    """Whether a model's first run would begin at once."""
+    """Whether a first count would begin at once."""
     return _NEEDED in sys.modules if _loading is None else not _loading.is_alive()
 
 
 def wait(ticket):
-    """Load, and wait for it as long as what the `Ticket` is for is wanted; at once, the run itself will load it."""
+    """Load, and wait for it as long as what the `Ticket` is for is wanted; at once, the count itself will load it."""
     if not ticket.at_once:
         start()
         ticket.until(ready)
