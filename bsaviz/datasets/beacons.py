@@ -1,8 +1,8 @@
 r"""A task whose causes are known: every point must find one beacon in a distant cluster, by content.
 
-Clusters of points come in pairs that share a random key, and no two pairs have the same one. In each cluster one point
-is a beacon and carries a value; the target of every point is the value of its *partner* cluster's beacon. A point knows
-its key, whether it is a beacon, and if so the value: the answer lies in one far point that only content tells. So "did
+Clusters of points come in pairs. Each cluster has a name, drawn anew in every cloud, and one point that is its beacon:
+only that one carries the cluster's own name, and a value. Every point is given the name of its *partner* cluster, and
+its target is the value of the beacon of that name: the answer lies in one far point that only content tells. So "did
 the model read the cause" has an answer: `recall`.
 """
 
@@ -11,8 +11,6 @@ import numpy as np
 from bsaviz._checks import BsavizError
 from bsaviz.datasets.car import Car
 
-KEY_WIDTH = 8
-
 
 def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed=0):
     """One cloud of the set.
@@ -20,7 +18,7 @@ def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed
     Parameters
     ----------
     index : int
-        Which cloud; each draws its own places, keys, pairs and values.
+        Which cloud; each draws its own places, names, pairs and values.
     clusters : int
         Even, at least 4.
     points_per_cluster : int
@@ -31,8 +29,10 @@ def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed
     Returns
     -------
     Car
-        A cloud with the fields ``key`` (P, 8), ``beacon`` (P, 2: whether, and the value) to be given, ``value`` (P,) to
-        be learnt, ``cause`` (P,) int64, the point that holds the answer, and ``cluster`` (P,) int64.
+        A cloud with the fields ``partner`` (P, clusters), the partner's name, and ``beacon`` (P, clusters + 2), zeros
+        but for beacons: the own name, 1, and the value; both are to be given. ``value`` (P,) is to be learnt; ``cause``
+        (P,) int64 is the point that holds the answer, ``cluster`` (P,) int64 tells the clusters apart. A name is one of
+        `clusters` axes, sqrt(clusters) long, so that its mean square is 1.
     """
     _check(index=(index, 0), clusters=(clusters, 4), points_per_cluster=(points_per_cluster, 1), seed=(seed, 0))
     if clusters % 2:
@@ -45,16 +45,15 @@ def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed
     partner = np.empty(clusters, np.int64)
     first, second = rng.permutation(clusters).reshape(2, -1)
     partner[first], partner[second] = second, first
-    keys = np.empty((clusters, KEY_WIDTH))
-    keys[first] = keys[second] = _directions(rng, clusters // 2)
+    names = clusters**0.5 * np.eye(clusters)[rng.permutation(clusters)]
     beacons = np.arange(clusters) * points_per_cluster + rng.integers(points_per_cluster, size=clusters)
     values = rng.normal(size=clusters)
-    beacon = np.zeros((len(cluster), 2))
-    beacon[beacons] = np.stack([np.ones(clusters), values], 1)
+    beacon = np.zeros((len(cluster), clusters + 2))
+    beacon[beacons] = np.column_stack([names, np.ones(clusters), values])
     shuffled = rng.permutation(len(cluster))  # input order tells nothing
     place = np.argsort(shuffled)
     fields = {
-        "key": keys[cluster][shuffled].astype(np.float32),
+        "partner": names[partner[cluster]][shuffled].astype(np.float32),
         "beacon": beacon[shuffled].astype(np.float32),
         "value": values[partner[cluster]][shuffled].astype(np.float32),
         "cause": place[beacons[partner[cluster]]][shuffled],
@@ -110,17 +109,6 @@ def _middles(rng, count):
         if np.linalg.norm(np.array(places) - place, axis=1).min() >= 1:
             places.append(place)
     return np.array(places)
-
-
-def _directions(rng, count):
-    """Vectors of entries near 1, as other features have, no two within 30 degrees or so."""
-    kept = []
-    while len(kept) < count:
-        vector = rng.normal(size=KEY_WIDTH)
-        vector /= np.linalg.norm(vector)
-        if not kept or np.max(np.array(kept) @ vector) < 0.86:
-            kept.append(vector)
-    return np.array(kept) * KEY_WIDTH**0.5
 
 
 def _check(**counts):

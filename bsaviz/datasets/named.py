@@ -19,7 +19,7 @@ from bsaviz.datasets.beacons import beacon_clouds
 from bsaviz.datasets.regimes import with_heat, with_potential
 
 PHYSICS_CARS = (200, 40)  # training and test cars of a set of :data:`REGIMES` where the name gives no numbers
-BEACON_CLOUDS = (512, 64)
+BEACON_CLOUDS = (2048, 64)
 BEACONS = dict(clusters=8, points_per_cluster=16)
 _VERSION = 1  # of the regimes; part of the cache's file names
 
@@ -114,7 +114,7 @@ def fields_of(name):
     """(target, features) that a set of :func:`training_cars` is for; (None, ()) of one with a pressure."""
     kind = re.split("[:@]", str(name))[0]
     if kind == "beacons":
-        return "value", ("key", "beacon")
+        return "value", ("partner", "beacon")
     return (REGIMES[kind].target, (REGIMES[kind].given,)) if kind in REGIMES else (None, ())
 
 

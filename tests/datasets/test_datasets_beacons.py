@@ -15,18 +15,22 @@ def cloud():
     return beacon_cloud(3, clusters=8, points_per_cluster=32)
 
 
-def test_the_cause_holds_the_answer_in_a_cluster_of_the_same_key(cloud):
-    key, beacon, value, cause, cluster = (cloud.fields[n] for n in ("key", "beacon", "value", "cause", "cluster"))
-    np.testing.assert_array_equal(beacon[cause, 1], value)
-    assert (beacon[cause, 0] == 1).all()
-    np.testing.assert_array_equal(key[cause], key)
+def test_the_cause_is_the_one_beacon_of_the_name_that_is_asked_for(cloud):
+    names = "partner", "beacon", "value", "cause", "cluster"
+    partner, beacon, value, cause, cluster = (cloud.fields[name] for name in names)
+    np.testing.assert_array_equal(beacon[cause, -1], value)
+    assert (beacon[cause, -2] == 1).all()
+    np.testing.assert_array_equal(beacon[cause, :-2], partner)
     assert (cluster[cause] != cluster).all()
+    carriers = (beacon != 0).any(1)
+    assert carriers.sum() == len(np.unique(beacon[carriers, :-2], axis=0)) == 8
+    np.testing.assert_allclose(np.mean(partner**2, 1), 1, rtol=1e-6)
 
 
-def test_a_key_belongs_to_two_clusters_only(cloud):
-    keys, cluster = cloud.fields["key"], cloud.fields["cluster"]
-    for key in np.unique(keys, axis=0):
-        assert len(np.unique(cluster[(keys == key).all(1)])) == 2
+def test_clusters_come_in_pairs_and_every_cloud_is_drawn_anew(cloud):
+    cluster, cause = cloud.fields["cluster"], cloud.fields["cause"]
+    partner_of = dict(zip(cluster, cluster[cause]))
+    assert all(partner_of[partner_of[one]] == one for one in partner_of)
     assert beacon_cloud(3, clusters=8, points_per_cluster=32).fields["value"].tolist() == cloud.fields["value"].tolist()
     assert beacon_cloud(4, clusters=8, points_per_cluster=32).fields["value"].tolist() != cloud.fields["value"].tolist()
 
@@ -42,11 +46,11 @@ def test_clusters_are_apart(cloud):
 def test_recall_of_models_whose_reach_is_known(cloud):
     torch.manual_seed(0)
     queries = list(range(0, 256, 8))
-    full = build("full", "tiny", in_features=10, depth=1)
-    ball = build("ball", "tiny", in_features=10, depth=1, ball_size=32)
-    read = lambda model: recall(bsaviz.receptive_field(model, cloud, queries, features=["key", "beacon"]), cloud)
+    full = build("full", "tiny", in_features=18, depth=1)
+    ball = build("ball", "tiny", in_features=18, depth=1, ball_size=32)
+    read = lambda model: recall(bsaviz.receptive_field(model, cloud, queries, features=["partner", "beacon"]), cloud)
     assert read(full).item() == 1.0
-    field = bsaviz.receptive_field(ball, cloud, queries, features=["key", "beacon"])
+    field = bsaviz.receptive_field(ball, cloud, queries, features=["partner", "beacon"])
     reads = field.structural.values.any((1, 2, 3))
     expected = np.mean([reads[i, cloud.fields["cause"][q]] for i, q in enumerate(queries)])
     assert recall(field, cloud).item() == pytest.approx(expected)
@@ -74,8 +78,8 @@ def test_errors_say_what_was_expected(options, words):
 
 
 def test_recall_needs_the_field_of_this_cloud(cloud):
-    model = build("ball", "tiny", in_features=10, depth=1, ball_size=32)
-    field = bsaviz.receptive_field(model, cloud, 0, kinds="structural", features=["key", "beacon"])
+    model = build("ball", "tiny", in_features=18, depth=1, ball_size=32)
+    field = bsaviz.receptive_field(model, cloud, 0, kinds="structural", features=["partner", "beacon"])
     with pytest.raises(BsavizError, match="needs a receptive field with 'mass'"):
         recall(field, cloud, mass_above=0.1)
     with pytest.raises(BsavizError, match="has no known causes for these 256 points"):

@@ -45,7 +45,7 @@ def test_every_regime_says_what_it_is_for(cache):
         assert features == (given,)
         assert {target, given, "pressure"} <= set(car.fields)
     assert fields_of("generated:20") == (None, ())
-    assert fields_of("beacons") == ("value", ("key", "beacon"))
+    assert fields_of("beacons") == ("value", ("partner", "beacon"))
     assert knob_of("helmholtz:0.5@1+1") == {"wavelength": 0.5}
     assert knob_of("laplace") == knob_of("generated") == {}
 

@@ -154,7 +154,7 @@ def test_stored_studies_hold_what_they_promise(name):
 def test_a_look_counts_causes_that_are_read():
     cloud = beacon_cloud(0, clusters=4, points_per_cluster=16)
     torch.manual_seed(0)
-    found = look(build("full", "tiny", in_features=10), [cloud], ("key", "beacon"))
+    found = look(build("full", "tiny", in_features=10), [cloud], ("partner", "beacon"))
     assert (found["recall"] == 1).all()
     assert ((found["recall_mass"] >= 0) & (found["recall_mass"] < 1)).all()
     assert "gate" not in found

@@ -10,8 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bsaviz._files import whole_file
-from bsaviz.datasets.beacons import KEY_WIDTH
-from bsaviz.datasets.named import fields_of, knob_of
+from bsaviz.datasets.named import BEACONS, fields_of, knob_of
 from bsaviz.models.registry import VARIANTS
 from bsaviz.study.cost import DESCRIPTIONS, count_gflops
 from bsaviz.study.studies.plans import SEEDS, STUDIES, TRAINING, config_of, settings_of, shared_names
@@ -128,7 +127,7 @@ def _side_by_side(rows, seeds):
 def operations(entry, num_points):
     """GFLOP of a forward of the model of an entry of `settings_of`, counted on tensors without data."""
     target, features = fields_of(entry["cars"])
-    width = {"beacons": KEY_WIDTH + 2}.get(entry["cars"], len(features))
+    width = 2 * BEACONS["clusters"] + 2 if entry["cars"] == "beacons" else len(features)
     model = VARIANTS[entry["model"]].family.model(replace(config_of(entry), in_features=width))
     return count_gflops(model, num_points)
 

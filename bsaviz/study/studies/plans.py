@@ -64,7 +64,8 @@ def _physics():
     return found
 
 
-_BEACONS = dict(cars="beacons", ball_size=32, top_k=2, batch_size=16)
+_FULL_ON_BEACONS = dict(model="full", cars="beacons", preset="tiny", depth=None, batch_size=16, learning_rate=3e-3)
+_BEACONS = dict(_FULL_ON_BEACONS, model="bsa", ball_size=32, top_k=2)
 
 STUDIES = {
     "table3": Study(
@@ -157,14 +158,14 @@ STUDIES = {
     "beacons": Study(
         "Known causes: does the model read them?",
         "Is the answer's cause, one point in a distant cluster, within the receptive field?",
-        1500,
+        5000,
         {
-            "full attention": dict(_FULL, cars="beacons", batch_size=16),
-            "BSA": dict(_BEACONS),
-            "ball attention": dict(_BEACONS, model="ball"),
-            "without selection": dict(_BEACONS, **_without("selection")),
+            "full attention": _FULL_ON_BEACONS,
+            "BSA": _BEACONS,
+            "ball attention": dict(_FULL_ON_BEACONS, model="ball", ball_size=32),
+            **{f"without {name}": _BEACONS | _without(name) for name in ("compression", "selection")},
         },
-        notes=("clouds of 8 clusters of 16 points, balls of 32, top-k 2; 16 clouds a step",),
+        notes=("2048 clouds of 8 clusters of 16 points, balls of 32, top-k 2; 16 clouds a step, tiny models",),
     ),
 }
 
@@ -179,7 +180,7 @@ def settings_of(study, variant, scale=1.0):
     return {**kept, "steps": steps, "warmup": max(1, round(WARMUP * steps))}
 
 
-_NOT_MODEL = ("cars", "steps", "warmup", "batch_size", "model", "preset")
+_NOT_MODEL = ("cars", "steps", "warmup", "batch_size", "learning_rate", "model", "preset")
 
 
 def config_of(entry):
