@@ -11,6 +11,8 @@ import numpy as np
 from bsaviz._checks import BsavizError
 from bsaviz.datasets.car import Car
 
+LOUDNESS = 4.0  # of what is given: at 1 the coordinates drown it at first, and many a training never hears it
+
 
 def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed=0):
     """One cloud of the set.
@@ -30,9 +32,9 @@ def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed
     -------
     Car
         A cloud with the fields ``partner`` (P, clusters), the partner's name, and ``beacon`` (P, clusters + 2), zeros
-        but for beacons: the own name, 1, and the value; both are to be given. ``value`` (P,) is to be learnt; ``cause``
-        (P,) int64 is the point that holds the answer, ``cluster`` (P,) int64 tells the clusters apart. A name is one of
-        `clusters` axes, sqrt(clusters) long, so that its mean square is 1.
+        but for beacons: the own name, 4, and 4 times the value; both are to be given. ``value`` (P,) is to be learnt;
+        ``cause`` (P,) int64 is the point that holds the answer, ``cluster`` (P,) int64 tells the clusters apart. A name
+        is one of `clusters` axes, 4 sqrt(clusters) long.
     """
     _check(index=(index, 0), clusters=(clusters, 4), points_per_cluster=(points_per_cluster, 1), seed=(seed, 0))
     if clusters % 2:
@@ -49,11 +51,11 @@ def beacon_cloud(index, *, clusters=16, points_per_cluster=64, spread=0.25, seed
     beacons = np.arange(clusters) * points_per_cluster + rng.integers(points_per_cluster, size=clusters)
     values = rng.normal(size=clusters)
     beacon = np.zeros((len(cluster), clusters + 2))
-    beacon[beacons] = np.column_stack([names, np.ones(clusters), values])
+    beacon[beacons] = LOUDNESS * np.column_stack([names, np.ones(clusters), values])
     shuffled = rng.permutation(len(cluster))  # input order tells nothing
     place = np.argsort(shuffled)
     fields = {
-        "partner": names[partner[cluster]][shuffled].astype(np.float32),
+        "partner": (LOUDNESS * names[partner[cluster]][shuffled]).astype(np.float32),
         "beacon": beacon[shuffled].astype(np.float32),
         "value": values[partner[cluster]][shuffled].astype(np.float32),
         "cause": place[beacons[partner[cluster]]][shuffled],

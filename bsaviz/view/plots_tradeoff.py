@@ -251,7 +251,7 @@ def _layout(trials, notes, with_papers, series):
         font=dict(family="sans-serif", size=12, color=INK), hovermode="closest",
         hoverlabel=dict(bgcolor="white", bordercolor=INK, font_color=INK), paper_bgcolor="white", plot_bgcolor="white",
         legend=dict(orientation="h", x=0, y=1.01, yanchor="bottom", font_size=11, entrywidth=_NAME_WIDTH),
-        margin=dict(l=58, r=58 if with_papers else 16, t=24 + names, b=62 + 15 * len(lines)),
+        margin=dict(l=68, r=58 if with_papers else 16, t=24 + names, b=62 + 15 * len(lines)),
     )  # fmt: skip
 
 
