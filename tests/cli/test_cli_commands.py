@@ -40,7 +40,7 @@ def says(capsys, *arguments):
     return status, done.out, done.err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "field", "gates", "check-golden", "lab"])
+@pytest.mark.parametrize("command", ["demo", "train", "sweep", "field", "gates", "check-golden", "lab"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
