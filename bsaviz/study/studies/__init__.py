@@ -26,10 +26,11 @@ generated test cars of 3586 points:
 - ``physics``: the error grows from 0.08 (screening length 0.02) to 0.36 (none); without the ball it is 0.49 there, and
   without compression or selection (one seed) it hardly changes. The ball's gate is 0.70 for waves of 0.3 car lengths,
   the selection's 0.16, and is in no order over the longer ones; waves of 0.15 are not learnt in so many steps.
-- ``beacons`` (one seed): not solved, the models learn their training clouds by heart. In its best layer some head of
-  full attention gives the cause of three in four queries ten times an even share. The selection may read that of half
-  of them by some head, which is less than the two in three that eight heads choosing at random would: it found no
-  cause.
+- ``beacons`` (three seeds, but 2000 of 8000 steps, on a CPU): full attention solves it (0.010 to 0.022); some head of
+  its best layer gives nearly every cause ten times an even share. BSA is on its way (0.53 to 0.80), as without
+  compression (0.72 to 0.75) and without selection (0.54 to 0.84). Its selection may read the cause of 38 to 56 % of the
+  queries by some head of its best layer; two heads that choose at random come to a quarter in any one layer. Ball
+  attention, which has one cause in eight within reach, learns nothing (0.98 to 1.00).
 """
 
 from bsaviz.study.studies.plans import STUDIES, sweep_plan

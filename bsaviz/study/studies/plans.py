@@ -64,7 +64,7 @@ def _physics():
     return found
 
 
-_FULL_ON_BEACONS = dict(model="full", cars="beacons", preset="tiny", depth=None, batch_size=16, learning_rate=3e-3)
+_FULL_ON_BEACONS = dict(model="full", cars="beacons", preset="tiny", depth=None, batch_size=16)
 _BEACONS = dict(_FULL_ON_BEACONS, model="bsa", ball_size=32, top_k=2)
 
 STUDIES = {
@@ -158,7 +158,7 @@ STUDIES = {
     "beacons": Study(
         "Known causes: does the model read them?",
         "Is the answer's cause, one point in a distant cluster, within the receptive field?",
-        5000,
+        8000,
         {
             "full attention": _FULL_ON_BEACONS,
             "BSA": _BEACONS,
@@ -180,7 +180,7 @@ def settings_of(study, variant, scale=1.0):
     return {**kept, "steps": steps, "warmup": max(1, round(WARMUP * steps))}
 
 
-_NOT_MODEL = ("cars", "steps", "warmup", "batch_size", "learning_rate", "model", "preset")
+_NOT_MODEL = ("cars", "steps", "warmup", "batch_size", "model", "preset")
 
 
 def config_of(entry):
