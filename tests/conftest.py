@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items):
     """Tests that share a fixture of their module run in one process, which makes it once."""
     for item in items:
