@@ -5,15 +5,6 @@ import asyncio
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items):
-    """Tests that share a fixture of their module run in one process, which makes it once."""
-    for item in items:
-        definitions = item._fixtureinfo.name2fixturedefs.values()
-        if any(found[-1].scope == "module" for found in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
-
-
 @pytest.fixture(autouse=True)
 def no_loop_of_the_browser(request):
     """While a browser is held open, its driver's event loop counts as running; a test without a browser sees none."""
