@@ -87,6 +87,7 @@ def _time(plan, options, folder):
 def _command(options):
     said = [f"--scale {options.scale:g}"] if options.scale != 1 else []
     said += ["--quick"] if options.quick else []
+    said += [f"--device {options.device}"] if options.device else []
     return " ".join(["python -m bsaviz.study.studies", *options.names, *said, f"--workers {options.workers}"])
 
 

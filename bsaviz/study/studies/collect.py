@@ -159,12 +159,14 @@ def _settings(name, variants, scale):
 def _said(study, scale, trial, command):
     """What a study's file says of itself."""
     steps = max(2, round(study.steps * scale))
+    own = [{**TRAINING, **variant} for variant in study.variants.values()]
+    training = {key: own[0][key] for key in TRAINING if all(each[key] == own[0][key] for each in own)}
     return {
         "title": study.title,
         "question": study.question,
         "bsaviz_study_version": FORMAT_VERSION,
         "bsaviz_version": trial.attrs["bsaviz_version"],
-        "training": json.dumps({**TRAINING, "steps": steps, "schedule": "warm-up over 5 %, then a cosine to zero"}),
+        "training": json.dumps({**training, "steps": steps, "schedule": "warm-up over 5 %, then a cosine to zero"}),
         "device": trial.attrs["device"],
         "dtype": "bfloat16 autocast" if trial.attrs["device"] not in ("cpu",) else trial.attrs["dtype"],
         "versions": trial.attrs["versions"],
