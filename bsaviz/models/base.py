@@ -55,7 +55,7 @@ class PointModel(nn.Module):
         list of AttentionSite
             The `layer` of a field is the place in this list.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # every family has its own
 
     def point_features(self, positions, features):
         """What is known of the points before the embedding: encoded positions, positions, features, as configured."""

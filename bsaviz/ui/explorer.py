@@ -106,6 +106,8 @@ class Explorer:
         finally:
             self._silent -= 1
 
+    # What an explorer is made of: each of them defines these three, see above.
+
     def _wanted(self):
         raise NotImplementedError
 

@@ -11,21 +11,12 @@ _NEEDED = "torch._dynamo"
 _loading = None
 
 
-def start():
-    """Begin to load; returns at once. Later calls do nothing."""
+def wait(ticket):
+    """Load, and wait for it as long as what the `Ticket` is for is wanted; at once, the count itself will load it."""
     global _loading
+    if ticket.at_once:
+        return
     if _loading is None and _NEEDED not in sys.modules:
         _loading = threading.Thread(target=import_module, args=(_NEEDED,), daemon=True)
         _loading.start()
-
-
-def ready():
-    """Whether a first count would begin at once."""
-    return _NEEDED in sys.modules if _loading is None else not _loading.is_alive()
-
-
-def wait(ticket):
-    """Load, and wait for it as long as what the `Ticket` is for is wanted; at once, the count itself will load it."""
-    if not ticket.at_once:
-        start()
-        ticket.until(ready)
+    ticket.until(lambda: _loading is None or not _loading.is_alive())
