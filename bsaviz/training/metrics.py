@@ -57,7 +57,7 @@ def evaluate(model, cars, config=None, *, progress=True):
 def measure(model, samples, loss, progress=False):
     """Errors of each sample: a dict from the names in ``LONG_NAMES`` to lists, one value a sample, in field units."""
     rows = []
-    for sample, out in zip(samples, _outputs(model, samples, progress)):
+    for out, sample in zip(_outputs(model, samples, progress), samples):  # outputs first: they end their own bar
         columns = sample.target.shape[1]
         prediction = out[:, :columns] * model.output_std[:columns] + model.output_mean[:columns]
         row = errors(prediction, sample.target, sample.areas)

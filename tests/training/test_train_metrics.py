@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from bsaviz._checks import BsavizError
-from bsaviz.training import TrainConfig, evaluate
+from bsaviz.training import TrainConfig, evaluate, metrics
 from bsaviz.training.batches import samples_of, with_trees
 from bsaviz.training.gates import mean_gates
 from bsaviz.training.metrics import errors
@@ -52,6 +52,20 @@ def test_evaluate_measures_what_predict_predicts(cars, measured):
         assert found.mse.item() == pytest.approx(np.square(off).mean(), rel=1e-5)
         assert found.mae_area.item() == pytest.approx((weights * np.abs(off)).sum(), rel=1e-5)
         assert found.relative_l2.item() == pytest.approx(np.linalg.norm(off) / np.linalg.norm(car.pressure), rel=1e-5)
+
+
+def test_the_bar_ends_full(cars, make_model, monkeypatch):
+    shown = []
+
+    class Bar(metrics.tqdm):
+        def close(self):
+            shown.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(metrics, "tqdm", Bar)
+    model = make_model()
+    metrics.measure(model, with_trees(samples_of(cars, model, TrainConfig(), torch.device("cpu")), model), "mse", True)
+    assert shown[0] == (len(cars), len(cars))
 
 
 def test_metrics_are_labelled_and_summed_up(measured):
