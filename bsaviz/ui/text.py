@@ -11,7 +11,8 @@ STYLE = """<style>
 .bsaviz-table {border-collapse: collapse; line-height: 1.5; margin: .3em 0}
 .bsaviz-table th, .bsaviz-table td {padding: .1em .9em .1em 0; text-align: right; white-space: nowrap}
 .bsaviz-table th:first-child, .bsaviz-table td:first-child {text-align: left}
-.bsaviz-table th {font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .5)}
+.bsaviz-table th {font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .5); white-space: normal;
+  vertical-align: bottom}
 .bsaviz-swatch {display: inline-block; width: .8em; height: .8em; margin-right: .45em; border-radius: 2px}
 </style>"""
 
