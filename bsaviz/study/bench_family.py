@@ -28,6 +28,7 @@ from bsaviz.study.family import TASKS, TRANSFORMERS, Work, measure, models_of, o
 from bsaviz.training import pick_device
 
 BACKENDS = ("auto", "torch")
+STAGES = ("measure", "count")
 COMMAND = "python -m bsaviz.study.bench_family"
 PAPER = {  # arXiv 2508.10758: Erwin-NSA against Erwin
     "md": {"speed": 2.5},
@@ -164,6 +165,8 @@ def main(arguments=None):
     parser.add_argument("--device")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile kernels")
     parser.add_argument("--out", default="data/measurements/family.json")
+    stages = "'count' fills in operations, on the CPU, and can be done elsewhere"
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help=stages)
     parser.add_argument("--compile", nargs=2, metavar=("TASK", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
@@ -172,6 +175,14 @@ def main(arguments=None):
         for batch in TASKS[task].batches:  # whether a number is a multiple of 16 is compiled in, too
             Work(models_of(TASKS[task])[model], TASKS[task], batch, "auto", device).step()
         return
+    if "measure" in options.stages:
+        _measure(device, options, started)
+    if "count" in options.stages:
+        count(Path(options.out))
+
+
+def _measure(device, options, started):
+    """All rows of a device, the file written after each."""
     if device.type == "cuda":
         compile_kernels(device, options.tasks, options.models, options.workers)
     rows, left_out = [], []
@@ -184,14 +195,19 @@ def main(arguments=None):
         write(rows, device, options.out)
     if left_out:
         print(f"{len(left_out)} rows left out by the time limit", flush=True)
-    for task, name in dict.fromkeys((row["task"], row["model"]) for row in rows):  # seconds each, on the CPU: last
+    write(rows, device, options.out, left_out)
+
+
+def count(path):
+    """Fill the operations of a forward into a file's rows: seconds a model, on tensors without data."""
+    report = json.loads(path.read_text())
+    for task, name in dict.fromkeys((row["task"], row["model"]) for row in report["rows"]):
         counted = operations(TASKS[task], [name])[name]
-        for row in rows:
+        for row in report["rows"]:
             if (row["task"], row["model"]) == (task, name):
                 row |= counted
-        write(rows, device, options.out, left_out)
-    if not rows:
-        write(rows, device, options.out, left_out)
+    report["erwin_nsa_against_erwin"] = against_erwin(report["rows"])
+    _store(report, path)
 
 
 def name_of(device):
@@ -212,7 +228,11 @@ def write(rows, device, path, left_out=()):
         "left_out_by_the_time_limit": list(left_out),
         "rows": rows,
     }
-    with whole_file(Path(path)) as partial:
+    _store(report, Path(path))
+
+
+def _store(report, path):
+    with whole_file(path) as partial:
         Path(partial).write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
 """``python -m bsa_kernels.bench``: Ball Sparse Attention's kernels timed against what else there is, in one run.
 
 Nothing is timed before it is right: the kernels are first held against the float64 reference, the peers against the
-kernels. Times are medians of CUDA events over rotated inputs; up to 4096 points both sides run in CUDA graphs as well,
+kernels. Times are medians of CUDA events over rotated inputs; up to 16384 points both sides run in CUDA graphs as well,
 since launches dominate there. Each row is a ratio to the better of PyTorch's flash and cuDNN attention at its size.
 """
 
@@ -16,7 +16,7 @@ from bsa_kernels.bench_timing import measure
 
 VARIANTS = {"bsa": dict(), "bsa-group-compression": dict(group_compression=True)}
 POINTS = (1024, 4096, 16384, 65536, 262144, 1048576)
-GRAPH_POINTS = 4096
+GRAPH_POINTS = 16384
 FLASH_POINTS = 65536  # flash is the slower one at every size
 REPEATED_POINTS = 262144  # up to which dense attention is timed more than once
 PEER_POINTS = (4096, 16384, 65536)
@@ -81,7 +81,7 @@ class Table:
                 row[f"{name}_floor_share"] = round(floor_ms(variant, n, self.heads, self.head_dim, passes) / ms, 3)
             rows.append(row)
         if n in PEER_POINTS and not graph:
-            rows += [row for name in peers for row in self.peer_rows(name, n, best)]
+            rows += [row for name in peers if name != "none" for row in self.peer_rows(name, n, best)]
         return rows
 
     def dense(self, n, graph):
@@ -196,7 +196,7 @@ def main():
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--head-dim", type=int, default=32)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
-    parser.add_argument("--peers", nargs="*", default=["plain", "flex"], choices=("plain", "flex"))
+    parser.add_argument("--peers", nargs="+", default=["plain", "flex"], choices=("plain", "flex", "none"))
     whole = "beyond this many points dense attention is timed with one head and multiplied"
     parser.add_argument("--whole-dense", type=int, default=1048576, help=whole)
     parser.add_argument("--out", type=Path, default=Path("data/measurements/kernels.json"))

@@ -15,6 +15,7 @@ from bsaviz.study import Sweep, studies
 from bsaviz.study.looks import look
 from bsaviz.study.studies import STUDIES, as_grid, collect, open_model, open_study, plans, stored
 from bsaviz.study.studies.__main__ import main
+from bsaviz.study.studies.join import join
 from bsaviz.study.studies.plans import Study, config_of, settings_of, shared_names, sweep_plan
 from bsaviz.training import evaluate
 
@@ -159,3 +160,28 @@ def test_a_look_counts_causes_that_are_read():
     assert (found["recall"] == 1).all()
     assert ((found["recall_mass"] >= 0) & (found["recall_mass"] < 1)).all()
     assert "gate" not in found
+
+
+def test_seeds_are_added_to_a_stored_study(study):
+    lacks = study.where(study["variant"] != "BSA").assign(checkpoint=study["checkpoint"])
+    new = lacks.isel(seed=[1]).assign_coords(seed=[2]).drop_attrs(deep=False).assign_attrs(study.attrs)
+    new["gflops"] = study["gflops"] + 1
+    new["checkpoint"] = "variant", ["", "", ""]
+    joined = join(new, study)
+    assert joined["seed"].values.tolist() == [0, 1, 2]
+    assert joined["variant"].values.tolist() == ["BSA", "full", "two branches"]
+    assert joined["relative_l2"].notnull().values.tolist() == [[True] * 2 + [False], [True, False, False], [True] * 3]
+    np.testing.assert_array_equal(joined["loss"].sel(seed=[0, 1]), study["loss"])
+    np.testing.assert_array_equal(joined["gate"].sel(variant="two branches", seed=2),
+                                  study["gate"].sel(variant="two branches", seed=1))  # fmt: skip
+    assert (joined["gflops"] == study["gflops"] + 1).all()
+    assert joined["checkpoint"].values.tolist() == study["checkpoint"].values.tolist()
+    assert json.loads(joined.attrs["earlier"])[0]["trainings"] == {"0": 3, "1": 2}
+    again = join(new.assign(relative_l2=new["relative_l2"] * 0 + 9), joined)
+    assert again["relative_l2"].sel(seed=2).values.tolist()[2] == 9
+
+
+def test_seeds_of_other_trainings_are_not_added(study):
+    other = study.assign_attrs(training=study.attrs["training"].replace("2", "3"))
+    with pytest.raises(BsavizError, match="the stored study has training .* cannot stand in one study"):
+        join(other, study)

@@ -32,6 +32,7 @@ def main(arguments=None):
     parser.add_argument("--share", default="1/1", help="I/N: time the I-th of N parts of the models")
     parser.add_argument("--prepared", action="store_true", help="the cars are in the cache: do not look for them first")
     parser.add_argument("--quick", action="store_true", help="tiny models and few steps: numbers that mean nothing")
+    parser.add_argument("--add", action="store_true", help="add to the files that --out has, do not replace them")
     parser.add_argument("--keep", action="store_true", help="keep the weights of every training")
     options = parser.parse_args(arguments)
     try:
@@ -60,7 +61,7 @@ def _run(options):
             for name, row in json.loads(path.read_text()).items():
                 costs.setdefault(name, {}).update(row)
         written = collect(folder, options.out, names=options.names, scale=options.scale, seeds=options.seeds,
-                          command=_command(options), costs=costs)  # fmt: skip
+                          command=_command(options), costs=costs, add=options.add)  # fmt: skip
         for name, ds in written.items():
             print(f"{name}: {_table(ds)}\nwritten to {Path(options.out) / name}.nc", flush=True)
     return 0

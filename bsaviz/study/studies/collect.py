@@ -13,8 +13,9 @@ from bsaviz._files import whole_file
 from bsaviz.datasets.named import BEACONS, fields_of, knob_of
 from bsaviz.models.registry import VARIANTS
 from bsaviz.study.cost import DESCRIPTIONS, count_gflops
+from bsaviz.study.studies.join import join
 from bsaviz.study.studies.plans import SEEDS, STUDIES, TRAINING, config_of, settings_of, shared_names
-from bsaviz.study.studies.stored import FORMAT_VERSION
+from bsaviz.study.studies.stored import FORMAT_VERSION, open_study
 from bsaviz.training import load_model, save_model
 
 SETTINGS = ("ball_size", "block_size", "group_size", "top_k", "depth", "dim", "num_heads")
@@ -24,7 +25,7 @@ POINTS, CAR_POINTS = {"beacons": 128}, 3586  # of a cloud; all others are cars
 KEPT = ("table3",)  # studies of whose variants one model each is kept
 
 
-def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", costs=None):
+def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", costs=None, add=False):
     """Write ``<study>.nc`` of every study that has finished trials.
 
     Parameters
@@ -41,6 +42,8 @@ def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", cost
     costs : dict of str to dict, optional
         Times and memory by the trial's variant, of :func:`bsaviz.study.studies.costs.measure_costs`; and ``gflops``,
         which are counted here where they are missing.
+    add : bool
+        Add to the files that `out` has, see :func:`bsaviz.study.studies.join.join`, instead of replacing them.
 
     Returns
     -------
@@ -56,6 +59,8 @@ def collect(folder, out, *, names=None, scale=1.0, seeds=SEEDS, command="", cost
         ds = _study(name, rows, scale, seeds, costs or {}, command)
         kept = [_keep(name, variant, rows[variant], folder, out) for variant in ds["variant"].values]
         ds["checkpoint"] = "variant", kept, {"long_name": "stem of the kept weights of the first seed"}
+        if add and (Path(out) / f"{name}.nc").is_file():
+            ds = join(ds, open_study(Path(out) / f"{name}.nc"))
         with whole_file(Path(out) / f"{name}.nc") as temporary:
             ds.to_netcdf(temporary, engine="h5netcdf", encoding=_small(ds))
         found[name] = ds
