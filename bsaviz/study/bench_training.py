@@ -161,12 +161,13 @@ def measure(variant, num_points, batch, mode, device, repeats, profile=False):
 
 
 def write(rows, path):
-    """The file of all rows; those of an earlier run that were not measured again are kept."""
+    """The file of all rows; those of an earlier run that were not measured again are kept, and what is said of them."""
     key = lambda row: tuple(row[name] for name in ("variant", "points", "batch", "mode"))
-    kept = json.loads(path.read_text())["rows"] if path.exists() else []
-    merged = {key(row): row for row in kept} | {key(row): row for row in rows}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    merged = {key(row): row for row in [*kept.get("rows", []), *rows]}
+    said = {name: kept[name] for name in ("remarks", "earlier") if name in kept}
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps({**about(), "rows": list(merged.values())}, indent=1) + "\n")
+        temporary.write_text(json.dumps({**about(), **said, "rows": list(merged.values())}, indent=1) + "\n")
 
 
 def about():

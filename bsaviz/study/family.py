@@ -140,6 +140,7 @@ def measure(name, task, batch, backend, device, seconds, *, counted=False):
     little of their size.
     """
     row = models_of(task)[name]
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0  # cuBLAS keeps some for every stream
     work = Work(row, task, batch, backend, device)
     result = {
         "model": name,
@@ -151,7 +152,7 @@ def measure(name, task, batch, backend, device, seconds, *, counted=False):
     }
     if device.type == "cuda":
         work.step()
-        held, timed = torch.cuda.memory_allocated(device) / MIB, []
+        held, timed = (torch.cuda.memory_allocated(device) - before) / MIB, []
         result["step_peak_mib"] = cuda_peak(lambda: timed.append(_milliseconds(work.step, device)), device)
         result["peak_mib"] = held + result["step_peak_mib"]
         result["step_ms"] = time_steps(work.step, device, seconds, before=timed)

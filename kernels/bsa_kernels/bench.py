@@ -17,7 +17,6 @@ from bsa_kernels.bench_timing import measure
 VARIANTS = {"bsa": dict(), "bsa-group-compression": dict(group_compression=True)}
 POINTS = (1024, 4096, 16384, 65536, 262144, 1048576)
 GRAPH_POINTS = 16384
-FLASH_POINTS = 65536  # flash is the slower one at every size
 REPEATED_POINTS = 262144  # up to which dense attention is timed more than once
 PEER_POINTS = (4096, 16384, 65536)
 # One multiprocessor's rates a clock: exponentials, and bf16 multiply-adds of its matrix units.
@@ -98,8 +97,6 @@ class Table:
 
         rows = {}
         for name in bench_peers.DENSE:
-            if name == "flash" and n > FLASH_POINTS:
-                continue
             try:
                 measured = measure(make, bench_peers.dense(name), n, graph, once=n > REPEATED_POINTS)
                 rows[name] = [x * self.heads / heads for x in measured]
