@@ -81,9 +81,9 @@ def _importance(job):
     return 4
 
 
-def compile_kernels(device, tasks, names, workers):
+def compile_kernels(device, found, workers):
     """Run every model with kernels for a step in processes of their own: the timed process then finds them made."""
-    wanted = dict.fromkeys((task, name) for task, _, name, backend in jobs(tasks, names) if backend == "auto")
+    wanted = dict.fromkeys((task, name) for task, _, name, backend in found if backend == "auto")
     running, alone = [], {**os.environ, "OMP_NUM_THREADS": "1"}
     for task, name in wanted:
         if name == "full" or "recomputed" in name:  # nothing of ours, or nothing of its own
@@ -165,6 +165,7 @@ def main(arguments=None):
     parser.add_argument("--device")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile kernels")
     parser.add_argument("--out", default="data/measurements/family.json")
+    parser.add_argument("--add", action="store_true", help="go on where --out ended: keep its rows, measure the others")
     stages = "'count' fills in operations, on the CPU, and can be done elsewhere"
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help=stages)
     parser.add_argument("--compile", nargs=2, metavar=("TASK", "MODEL"), help=argparse.SUPPRESS)
@@ -183,10 +184,11 @@ def main(arguments=None):
 
 def _measure(device, options, started):
     """All rows of a device, the file written after each."""
+    rows, left_out = _kept(device, Path(options.out)) if options.add else [], []
+    wanted = [job for job in jobs(options.tasks, options.models) if job not in map(_job, rows)]
     if device.type == "cuda":
-        compile_kernels(device, options.tasks, options.models, options.workers)
-    rows, left_out = [], []
-    for job in jobs(options.tasks, options.models):
+        compile_kernels(device, wanted, options.workers)
+    for job in wanted:
         if time.monotonic() - started > options.limit:
             left_out.append(dict(zip(("task", "batch", "model", "backend"), job)))
             continue
@@ -196,6 +198,18 @@ def _measure(device, options, started):
     if left_out:
         print(f"{len(left_out)} rows left out by the time limit", flush=True)
     write(rows, device, options.out, left_out)
+
+
+def _kept(device, path):
+    """The rows that a file has; another device's could not be compared with ours."""
+    report = json.loads(path.read_text()) if path.is_file() else {"rows": [], "device": name_of(device)}
+    if report["device"] != name_of(device):
+        raise SystemExit(f"{path} was measured on {report['device']}, this is {name_of(device)}: choose another --out")
+    return report["rows"]
+
+
+def _job(row):
+    return row["task"], row["batch"], row["model"], row["backend"]
 
 
 def count(path):

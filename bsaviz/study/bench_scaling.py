@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 
 from bsaviz import __version__
 from bsaviz.study.roofline import ceilings
 from bsaviz.study.scaling import BACKENDS, SCOPES, VARIANTS, Line, Series, run_series
-from bsaviz.study.scaling_dataset import crossover, to_dataset, write
+from bsaviz.study.scaling_dataset import crossover, finished, join, to_dataset, write
 from bsaviz.training import pick_device
 
 COMMAND = "python -m bsaviz.study.bench_scaling"
@@ -129,6 +130,10 @@ def about(device, preset):
     return found
 
 
+def _sizes(series, sizes):
+    return [n for n in sizes if series.backend != "graph" or n <= MOST_IN_GRAPH]
+
+
 def main(argv=None):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
@@ -144,6 +149,7 @@ def main(argv=None):
     parser.add_argument("--compile-at", nargs="+", type=int, default=COMPILED, help="numbers of points to compile for")
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, default=Path("data/measurements/scaling.nc"))
+    parser.add_argument("--add", action="store_true", help="keep the series that --out has whole, measure the others")
     parser.add_argument("--compile", metavar="VARIANT", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     sizes = sorted(set(options.points))
@@ -155,22 +161,24 @@ def main(argv=None):
         return 0
     backends = options.backends or (list(BACKENDS) if device.type == "cuda" else ["plain"])
     series = planned(options.variants, backends, options.scopes, options.preset)
+    stored = xr.load_dataset(options.out) if options.add and options.out.is_file() else None
+    if stored is not None:
+        series = [each for each in series if not finished(stored, each, _sizes(each, sizes))]
     if device.type == "cuda":
         compile_kernels(device, series, options.compile_at, options.workers)
         print(f"kernels compiled after {time.monotonic() - began:.0f} s", flush=True)
     attrs, rows = about(device, options.preset), []
+    all_of = lambda: to_dataset(rows, attrs) if stored is None else join(to_dataset(rows, attrs), stored)
     for each in series:
-        fit = [n for n in sizes if each.backend != "graph" or n <= MOST_IN_GRAPH]
         out_of_time = lambda: time.monotonic() - began > options.seconds
-        for row in run_series(
-            each, fit, device, longest=options.longest, seconds=options.repeat_for, out_of_time=out_of_time
-        ):
+        timing = dict(longest=options.longest, seconds=options.repeat_for, out_of_time=out_of_time)
+        for row in run_series(each, _sizes(each, sizes), device, **timing):
             rows.append(row)
             print(table([row]), flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        write(to_dataset(rows, attrs), options.out)
-    print(crossings(to_dataset(rows, attrs)))
+        write(all_of(), options.out)
+    print(crossings(all_of() if rows else stored))
     print(f"written to {options.out} after {time.monotonic() - began:.0f} s")
     return 0
 

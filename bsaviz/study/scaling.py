@@ -25,6 +25,7 @@ SCOPES = {
     "attention": "its first attention layer alone, with its projections",
 }
 STEPS = ("forward", "training")
+OUT_OF_TIME = "no time left"
 MIB = 2**20
 _DENSE = {
     "plain": [SDPBackend.MATH],
@@ -226,7 +227,7 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             yield row | {"status": failed}
             continue
         if out_of_time():
-            yield row | {"status": "no time left"}
+            yield row | {"status": OUT_OF_TIME}
             continue
         if predicted(seen, n) > longest:
             yield row | {"status": "would take too long"}

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bsaviz._checks import BsavizError
 from bsaviz._files import whole_file
-from bsaviz.study.scaling import BACKENDS, SCOPES, STEPS, VARIANTS
+from bsaviz.study.scaling import BACKENDS, OUT_OF_TIME, SCOPES, STEPS, VARIANTS
 
 OPERATOR = "operator"  # a scope that bsa_kernels.bench measures: q, k and v in, their outputs out
 DIMS = ("scope", "variant", "backend", "n")
@@ -18,6 +18,7 @@ _TIMES = {
     "repeats": ("calls that were timed", len),
 }
 _NEVER, _ALWAYS = np.inf, 0.0
+_NOT_RUN = "not run"
 
 
 def to_dataset(rows, attrs=None):
@@ -43,7 +44,7 @@ def to_dataset(rows, attrs=None):
     shape = [len(coords[d]) for d in DIMS]
     coords["step"] = list(STEPS)
     found = {name: np.full([*shape, len(STEPS)], np.nan) for name in (*_TIMES, "peak_mib")}
-    status = np.full(shape, "not run", dtype=object)
+    status = np.full(shape, _NOT_RUN, dtype=object)
     for place, row in zip(places, rows):
         at = tuple(coords[d].index(place[d]) for d in DIMS)
         status[at] = row["status"]
@@ -63,6 +64,43 @@ def to_dataset(rows, attrs=None):
     )  # fmt: skip
     ds["n"].attrs = {"long_name": "points", "units": "1"}
     return ds.assign(crossover=crossover(ds))
+
+
+def join(ds, stored):
+    """Series added to those of an earlier run, which they replace where both have them.
+
+    Parameters
+    ----------
+    ds, stored : xarray.Dataset
+        Of :func:`to_dataset`, from one kind of device.
+
+    Raises
+    ------
+    BsavizError
+        For two devices: their times could not be compared.
+    """
+    if ds.attrs.get("device") != stored.attrs.get("device"):
+        raise BsavizError(
+            f"the stored series are of {stored.attrs.get('device')!r}, these of {ds.attrs.get('device')!r}; write them "
+            "to another file (--out)"
+        )
+    ours, theirs = (each.drop_vars("crossover").assign(status=each["status"].astype(object)) for each in (ds, stored))
+    run = ours["status"] != _NOT_RUN
+    both = ours.where(run.any("n")).combine_first(theirs)
+    order = {"scope": [*SCOPES, OPERATOR], "variant": list(VARIANTS), "backend": list(BACKENDS), "step": list(STEPS)}
+    both = both.reindex({d: sorted(both[d].values.tolist(), key=names.index) for d, names in order.items()})
+    both["status"] = both["status"].fillna(_NOT_RUN)
+    for name in both.variables:
+        both[name].attrs = ds[name].attrs
+    return both.assign_attrs(ds.attrs).assign(crossover=crossover(both))
+
+
+def finished(ds, series, sizes):
+    """Whether a Dataset holds a series at all these numbers of points, or says why it cannot have one."""
+    place = {"scope": series.scope, "variant": series.variant, "backend": series.backend}
+    if not all(value in ds[name] for name, value in place.items()) or not np.isin(sizes, ds["n"]).all():
+        return False
+    return not np.isin(ds["status"].sel(place).sel(n=list(sizes)).values, [_NOT_RUN, OUT_OF_TIME]).any()
 
 
 def operator_scaling(table, *, heads=8, head_dim=32):

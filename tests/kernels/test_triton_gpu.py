@@ -100,7 +100,7 @@ def test_error_within_limits_as_with_many_points(case, monkeypatch):
 @pytest.mark.parametrize("head_dim", [8, 32])
 def test_blocks_that_most_groups_choose(head_dim):
     """Their lists are read in chunks."""
-    arguments, dout, options = made(dict(head_dim=head_dim, n=4096), torch.bfloat16)
+    arguments, dout, options = made(dict(head_dim=head_dim, n=8192), torch.bfloat16)
     arguments[0].abs_()
     arguments[1][:, :, 40:72].abs_().mul_(6)
     poison()

@@ -1,5 +1,7 @@
 """Runtime against the number of points: what is run, what is not and why, and where lines cross."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from bsaviz._checks import BsavizError
 from bsaviz.study import bench_cost, bench_scaling, scaling
 from bsaviz.study.roofline import bound_ms, ceilings
 from bsaviz.study.scaling import Series, predicted, run_series, time_call
-from bsaviz.study.scaling_dataset import crossover, per_point, to_dataset, write
+from bsaviz.study.scaling_dataset import crossover, finished, join, per_point, to_dataset, write
 
 CPU = torch.device("cpu")
 
@@ -176,6 +178,32 @@ def test_the_bench_writes_as_it_goes(tmp_path, capsys, monkeypatch):
     assert np.isfinite(ds["ms"]).all()
     with pytest.raises(SystemExit):
         bench_scaling.main(["--points", "0"])
+    arguments[arguments.index("full")] = "bsa"
+    arguments += ["--device", "cpu", "--repeat-for", "0.01", "--out", str(tmp_path / "x.nc"), "--add"]
+    assert bench_scaling.main(arguments) == 0
+    assert len(re.findall("plain +(bsa|ball)", capsys.readouterr().out.split("faster than")[0])) == 1  # ball was there
+    both = xr.load_dataset(tmp_path / "x.nc")
+    assert both["variant"].values.tolist() == ["full", "bsa", "ball"]
+    xr.testing.assert_equal(both["ms"].sel(variant=["full", "ball"]), ds["ms"])
+    assert np.isfinite(both["ms"]).all()
+
+
+def test_added_series_replace_their_like_and_keep_the_others():
+    first = to_dataset(rows("full", {100: 1.0, 200: 2.0}) + rows("bsa", {100: 3.0}), {"device": "a GPU"})
+    second = to_dataset(rows("ball", {400: 7.0}) + rows("bsa", {100: 4.0, 400: 5.0}), {"device": "a GPU"})
+    both = join(second, first)
+    ms = both["ms"].sel(scope="model", backend="kernels", step="training")
+    assert both["variant"].values.tolist() == ["full", "bsa", "ball"]
+    assert ms.sel(variant="full").values.tolist()[:2] == [1.0, 2.0]
+    assert ms.sel(variant="bsa", n=[100, 400]).values.tolist() == [4.0, 5.0]
+    assert both["ms"].attrs == first["ms"].attrs
+    status = both["status"].sel(scope="model", backend="kernels")
+    assert status.sel(variant="full").values.tolist() == ["measured", "measured", "not run"]
+    assert finished(both, Series("bsa", "kernels", "model"), [100, 400])
+    assert not finished(both, Series("full", "kernels", "model"), [100, 400])
+    assert not finished(both, Series("nsa", "kernels", "model"), [100])
+    with pytest.raises(BsavizError, match="stored series are of 'a GPU', these of 'another'"):
+        join(second.assign_attrs(device="another"), first)
 
 
 def test_costs_of_several_models_are_one_dataset(tmp_path):

@@ -12,7 +12,7 @@ import triton.language as tl
 from .tiles import load_rows
 
 CHUNK = 128  # slots, at least
-LONG = 16  # chunks that a head's slots must fill for a list to be worth it
+LONG = 16  # chunks; with no more slots a head than these hold (4096 points), a launch of their own costs more
 
 
 @triton.jit
@@ -118,4 +118,4 @@ def chunk_of(spec):
 def chunks_of(spec):
     """Chunks of a head's slots; none where no list can get long."""
     slots, chunk = spec.groups * spec.top_k, chunk_of(spec)
-    return slots // chunk if slots >= LONG * chunk else 0
+    return slots // chunk if slots > LONG * chunk else 0
