@@ -184,8 +184,9 @@ def main(arguments=None):
 
 def _measure(device, options, started):
     """All rows of a device, the file written after each."""
-    rows, left_out = _kept(device, Path(options.out)) if options.add else [], []
-    wanted = [job for job in jobs(options.tasks, options.models) if job not in map(_job, rows)]
+    rows, notes = _kept(device, Path(options.out)) if options.add else ([], ())
+    done, left_out = set(map(_job, rows)), []
+    wanted = [job for job in jobs(options.tasks, options.models) if job not in done]
     if device.type == "cuda":
         compile_kernels(device, wanted, options.workers)
     for job in wanted:
@@ -194,18 +195,20 @@ def _measure(device, options, started):
             continue
         rows.append(run(device, job, options.seconds))
         print(line(rows[-1]), flush=True)
-        write(rows, device, options.out)
+        write(rows, device, options.out, notes=notes)
     if left_out:
         print(f"{len(left_out)} rows left out by the time limit", flush=True)
-    write(rows, device, options.out, left_out)
+    write(rows, device, options.out, left_out, notes)
 
 
 def _kept(device, path):
-    """The rows that a file has; another device's could not be compared with ours."""
-    report = json.loads(path.read_text()) if path.is_file() else {"rows": [], "device": name_of(device)}
+    """The rows that a file has, and what was noted of them; another device's could not be compared with ours."""
+    if not path.is_file():
+        return [], ()
+    report = json.loads(path.read_text())
     if report["device"] != name_of(device):
         raise SystemExit(f"{path} was measured on {report['device']}, this is {name_of(device)}: choose another --out")
-    return report["rows"]
+    return report["rows"], [note for note in report["notes"] if note not in NOTES]
 
 
 def _job(row):
@@ -229,14 +232,14 @@ def name_of(device):
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
 
 
-def write(rows, device, path, left_out=()):
-    """Keep what has been measured so far, and what follows from it."""
+def write(rows, device, path, left_out=(), notes=()):
+    """Keep what has been measured so far, and what follows from it. notes: those of rows of an earlier run."""
     report = {
         "command": COMMAND,
         "date": date.today().isoformat(),
         "device": name_of(device),
         "versions": versions(),
-        "notes": NOTES,
+        "notes": [*notes, *NOTES],
         "erwin_nsa_against_erwin": against_erwin(rows),
         "paper": PAPER,
         "left_out_by_the_time_limit": list(left_out),

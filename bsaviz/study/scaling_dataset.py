@@ -92,7 +92,7 @@ def join(ds, stored):
     both["status"] = both["status"].fillna(_NOT_RUN)
     for name in both.variables:
         both[name].attrs = ds[name].attrs
-    return both.assign_attrs(ds.attrs).assign(crossover=crossover(both))
+    return both.assign_attrs(stored.attrs | ds.attrs).assign(crossover=crossover(both))
 
 
 def finished(ds, series, sizes):

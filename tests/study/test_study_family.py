@@ -86,11 +86,13 @@ def test_the_benchmark_writes_rows_and_ratios(tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
 
     report["rows"] = [row for row in report["rows"] if row["model"] == "erwin"]  # as if a limit had ended it there
+    report["notes"].insert(0, "a busy host")
     out.write_text(json.dumps(report))
     again = ["--tasks", "md", "--seconds", "0", "--device", "cpu", "--out", str(out), "--stages", "measure", "--add"]
     bench_family.main([*again, "--models", "erwin", "ball"])
     models = [row["model"] for row in json.loads(out.read_text())["rows"]]
     assert models == ["erwin"] * 4 + ["ball"] * 2
+    assert json.loads(out.read_text())["notes"] == ["a busy host", *bench_family.NOTES]
     assert len(capsys.readouterr().out.splitlines()) == 2
     out.write_text(json.dumps({**report, "device": "another"}))
     with pytest.raises(SystemExit, match="was measured on another"):

@@ -191,7 +191,8 @@ def test_the_bench_writes_as_it_goes(tmp_path, capsys, monkeypatch):
 def test_added_series_replace_their_like_and_keep_the_others():
     first = to_dataset(rows("full", {100: 1.0, 200: 2.0}) + rows("bsa", {100: 3.0}), {"device": "a GPU"})
     second = to_dataset(rows("ball", {400: 7.0}) + rows("bsa", {100: 4.0, 400: 5.0}), {"device": "a GPU"})
-    both = join(second, first)
+    both = join(second, first.assign_attrs(notes="a busy host"))
+    assert both.attrs == {"device": "a GPU", "notes": "a busy host"}
     ms = both["ms"].sel(scope="model", backend="kernels", step="training")
     assert both["variant"].values.tolist() == ["full", "bsa", "ball"]
     assert ms.sel(variant="full").values.tolist()[:2] == [1.0, 2.0]

@@ -12,7 +12,7 @@ import triton.language as tl
 from .tiles import load_rows
 
 CHUNK = 128  # slots, at least
-LONG = 16  # chunks; with no more slots a head than these hold (4096 points), a launch of their own costs more
+LONG = 16  # chunks; no more slots a head than these hold (4096 points) are not worth the chunks' memory and launch
 
 
 @triton.jit
