@@ -108,20 +108,19 @@ class Journal:
                 if trial.number in seen or attempt > ATTEMPTS:
                     continue
                 seen.add(trial.number)
-                _queue(self.study, _settings(trial), attempt)
+                _queue(self.study, _settings(trial), attempt, _first(trial))
             self.study.set_user_attr("queued_again", sorted(seen))
         return left
 
     def failures(self):
         """{trial number: error} of the settings that were not trained, each by its last attempt."""
-        settings = lambda trial: json.dumps(_settings(trial), sort_keys=True)
-        done = {settings(trial) for trial in self.trials("COMPLETE")}
-        last = {settings(trial): trial for trial in self.trials("FAIL")}
+        done = {_first(trial) for trial in self.trials("COMPLETE")}
+        last = {_first(trial): trial for trial in self.trials("FAIL")}
         endings = self.study.user_attrs.get("endings", {})
         return {
             trial.number: trial.user_attrs.get("error") or endings.get(str(trial.number), "lost its worker")
-            for setting, trial in last.items()
-            if setting not in done
+            for first, trial in last.items()
+            if first not in done
         }
 
     def _age(self, trial):
@@ -159,7 +158,8 @@ class Journal:
     def _lock(self):
         """One process at a time makes, opens or mends the journal."""
         journal = require("optuna", "study").storages.journal
-        lock = journal.JournalFileSymlinkLock(str(self.folder / "open"), grace_period=int(LOST))
+        # Whoever holds this lock may have to wait for the journal's, left behind by a killed worker, for LOST seconds.
+        lock = journal.JournalFileSymlinkLock(str(self.folder / "open"), grace_period=int(2 * LOST))
         (self.folder / "open").touch()
         lock.acquire()
         try:
@@ -231,12 +231,19 @@ def _planned(plan):
     return [{**chosen, "seed": seed} for seed in plan.seeds for chosen in settings]
 
 
-def _queue(study, fixed, attempt):
-    study.enqueue_trial(fixed, user_attrs={"fixed": fixed, "attempt": attempt})
+def _queue(study, fixed, attempt, first=None):
+    again = {} if first is None else {"first": first}
+    study.enqueue_trial(fixed, user_attrs={"fixed": fixed, "attempt": attempt, **again})
 
 
 def _settings(trial):
-    return trial.params or trial.user_attrs["fixed"]
+    """What is known of a trial's settings: its worker may have died before it had chosen them all."""
+    return trial.user_attrs["fixed"] | trial.params
+
+
+def _first(trial):
+    """Number of the first attempt at a trial's settings."""
+    return trial.user_attrs.get("first", trial.number)
 
 
 def _sampler(plan, samplers):

@@ -186,6 +186,19 @@ def test_trial_declared_lost_that_ends_all_the_same_changes_nothing(tmp_path, pr
     assert study.failures() == {}
 
 
+@pytest.mark.parametrize("chosen", [[], ["block_size"], ["block_size", "top_k"]])
+def test_worker_that_dies_before_it_has_chosen_everything(tmp_path, pretended, chosen):
+    journal = Sweep(PLAN, tmp_path)._journal
+    trial = journal.take("elsewhere:1")
+    for name in chosen:
+        trial.suggest_categorical(name, PLAN["parameters"][name])
+    assert journal.recover({"elsewhere:1": "was killed"}) == 1
+    study = Sweep(folder=tmp_path)
+    assert study.run(progress=False).relative_l2.notnull().all()
+    assert study.failures() == {}
+    assert study.states()["complete"] == 8
+
+
 def test_trial_just_taken_is_not_lost(tmp_path, pretended):
     """Between taking a trial and its first sign of life another process may look for lost ones."""
     study = Sweep(PLAN, tmp_path)
