@@ -23,14 +23,14 @@ demo: env
 	$(BIN)/bsaviz demo --out outputs
 
 # One thread a test process: the tests themselves fill the cores, and threads that spin for each other slow all of them.
-# A file is one process's: what its tests share is made once.
+# A file is one process's: what its tests share is made once. The order is tests/conftest.py's.
 test: env-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations 20
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20
 
 coverage: env-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov bsaviz --cov bsa_kernels --cov-report term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov bsaviz --cov bsa_kernels --cov-report term-missing:skip-covered
 
 lab: env
 	$(BIN)/bsaviz lab

@@ -5,6 +5,12 @@ import asyncio
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: the last ones are short, and no process waits long for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def no_loop_of_the_browser(request):
     """While a browser is held open, its driver's event loop counts as running; a test without a browser sees none."""

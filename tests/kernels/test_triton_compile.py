@@ -4,6 +4,7 @@ The public launchers run on meta tensors; each launch is caught before it starts
 with the types, constants and alignment it would have had. Triton's interpreter must be off in this process.
 """
 
+import functools
 import os
 import re
 import subprocess
@@ -15,14 +16,13 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 SPILLED_BYTES = 112  # some registers around a loop cost less than a smaller tile; most: half precision at d = 64, sm_90
 # Fastest in spite of what they spill: gradient of the coarse keys, 64 x 128, on an H100 (kernels-profile.json).
-MEASURED = {(case, "_keys", 90): 256 for case in ("d32-bf16", "d32-bf16-top16")}
+MEASURED = {(case, "fused_backward._keys", 90): 256 for case in ("d32-bf16", "d32-bf16-top16")}
 
 CASES = {
     "d32-bf16": dict(d=32, dtype="bfloat16"),
     "d8-bf16-masked": dict(d=8, dtype="bfloat16", masked=True),
     "d64-fp16-groups": dict(d=64, dtype="float16", group_compression=True),
     "d128-bf16-groups": dict(d=128, dtype="bfloat16", masked=True, group_compression=True),
-    "d32-fp32": dict(d=32, dtype="float32"),
     "d64-bf16-blocks64": dict(d=64, dtype="bfloat16", block_size=64, group_size=64),
     "d64-fp32-blocks32": dict(d=64, dtype="float32", block_size=32, group_size=32),
     "d16-bf16-single": dict(d=16, dtype="bfloat16", group_selection=False),
@@ -31,21 +31,60 @@ CASES = {
     "d8-bf16-top1": dict(d=8, dtype="bfloat16", group_size=16, top_k=1),  # fewer keys a group than a product takes
 }
 
+OPERATORS = {"operators": dict(d=32, dtype="bfloat16"), "operators-single": dict(d=32, dtype="float32", group_size=1)}
+# Tiles are tuned for sm_90, which gets all cases; sm_80 those that hold every kernel between them.
+ON_AMPERE = "d32-bf16", "d64-fp16-groups", "d16-bf16-single", "operators"
+KERNELS = {
+    "attend._forward", "attend_backward._backward_kv", "attend_backward._backward_q", "counting._count",
+    "counting._place", "few.all_branches", "fused_backward._keys", "fused_backward._queries",
+    "fused_forward._attend_and_scan", "fused_forward._attend_beside_scan", "fused_forward._ball_and_pool",
+    "inverse._invert", "per_query._chosen_queries", "per_query._forward", "per_query._pick", "pool._pool",
+    "popular.popular_keys", "select._pick", "select._scan", "selection._forward", "selection_backward._chosen_keys",
+    "selection_backward._chosen_queries",
+}  # fmt: skip
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", CASES)
-def test_compiles_within_spill_budget(case, capability):
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """{capability: [(kernel, registers, bytes spilled)]} of a case."""
+    # A cache for these tests alone: what they leave in it has no binary, and must not meet a GPU.
+    cache = tmp_path_factory.mktemp("triton")
     # In a process of its own, so that neither the interpreter nor another test's patches are on.
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    program = [sys.executable, __file__, case, str(capability)]
-    done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("kernel ")]
-    assert len(rows) >= 7, f"a forward and a backward are at least seven kernels, saw {len(rows)}: {done.stdout}"
-    for _, name, registers, spilled in rows:
-        assert int(registers) > 0
-        budget = MEASURED.get((case, name, capability), SPILLED_BYTES)
-        assert int(spilled) <= budget, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
+    environment["TRITON_CACHE_DIR"] = str(cache)
+
+    @functools.cache
+    def run(case):
+        command = [sys.executable, __file__, case]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("kernel ")]
+        of = lambda capability: [tuple(row[1:]) for row in rows if int(row[0]) == capability]
+        return {capability: of(capability) for capability in capabilities(case)}
+
+    return run
+
+
+def capabilities(case):
+    return (80, 90) if case in ON_AMPERE else (90,)
+
+
+@pytest.mark.parametrize("case", [*CASES, *OPERATORS])
+def test_compiles_within_spill_budget(case, compiled):
+    for capability, rows in compiled(case).items():
+        assert len(rows) >= 7, f"a forward and a backward are at least seven kernels, saw {rows}"
+        for name, registers, spilled in rows:
+            assert int(registers) > 0
+            budget = MEASURED.get((case, name, capability), SPILLED_BYTES)
+            assert int(spilled) <= budget, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_kernel_is_among_them(capability, compiled):
+    cases = [case for case in [*CASES, *OPERATORS] if capability in capabilities(case)]
+    assert {name for case in cases for name, *_ in compiled(case)[capability]} == KERNELS
 
 
 # Below: the child process.
@@ -78,7 +117,11 @@ def compile_launch(fn, grid, args, kwargs, capability):
             signature[name] = "fp32"
     source = ASTSource(fn, signature, constants, attrs)
     binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return fn.__name__, *resources(binary.asm["ptx"], capability)
+    return name_of(fn), *resources(binary.asm["ptx"], capability)
+
+
+def name_of(fn):
+    return f"{fn.__module__.rpartition('.')[2]}.{fn.__name__}"
 
 
 def resources(ptx, capability):
@@ -99,40 +142,71 @@ def resources(ptx, capability):
     return registers, sum(map(int, re.findall(r"(\d+) bytes spill stores", text)))
 
 
-def main(case, capability):
+def main(case):
     import torch
     from triton.backends.nvidia.compiler import CUDABackend
     from triton.runtime.jit import JITFunction
 
     from bsa_kernels.triton import attend_backward, few, fused, fused_backward, fused_forward
 
-    settings = dict(top_k=4, masked=False, group_compression=False, group_selection=True) | CASES[case]
-    dtype, d, masked = getattr(torch, settings.pop("dtype")), settings.pop("d"), settings.pop("masked")
-    seen = set()
-
-    def catch(self, *args, grid, warmup, **kwargs):
-        constants = tuple(sorted((k, str(v)) for k, v in kwargs.items()))
-        if (self.__module__, self.__name__, constants) not in seen:
-            seen.add((self.__module__, self.__name__, constants))
-            print("kernel", *compile_launch(self, grid, args, dict(kwargs), int(capability)), flush=True)
-
-    JITFunction.run = catch
+    target = {}
+    JITFunction.run = catcher(target)
     CUDABackend.make_cubin = lambda *_: b""  # `resources` runs the assembler, and listens to it
     for module in (attend_backward, fused_backward, fused_forward):
-        module.is_hopper = lambda device: int(capability) >= 90
+        module.is_hopper = lambda device: target["capability"] >= 90
+    settings = {**CASES, **OPERATORS}[case].copy()
+    dtype, d, masked = getattr(torch, settings.pop("dtype")), settings.pop("d"), settings.pop("masked", False)
     N, H = 4096, 8
     q, k, v, dout = (torch.empty(1, H, N, d, dtype=dtype, device="meta") for _ in range(4))
     gate = torch.empty(1, H, N, 3, dtype=dtype, device="meta")
     positions, slope = torch.empty(1, N, 3, device="meta"), torch.empty(H, device="meta")
     mask = torch.empty(1, N, dtype=torch.bool, device="meta") if masked else None
-    sizes = dict(ball_size=256, block_size=8, group_size=8, coarse_scores=False, mask_own_ball=True) | settings
-    options = [sizes[name] for name in fused.NAMES]
-    # The bodies, not the registered operators: those would answer meta tensors with shapes alone.
-    for together in (0, fused_backward.TOGETHER):  # many points, and few
-        fused_backward.TOGETHER = few.FEW = together
-        fused._plans.clear()
-        out, saved = fused.forward(q, k, v, gate, positions, slope, mask, None, None, None, *options)
-        fused.backward(dout, q, k, v, gate, positions, slope, mask, None, None, None, saved, *options)
+    sizes = dict(ball_size=256, block_size=8, group_size=8, top_k=4, group_compression=False, coarse_scores=False,
+                 group_selection=True, mask_own_ball=True) | settings  # fmt: skip
+    options, together = [sizes[name] for name in fused.NAMES], fused_backward.TOGETHER
+    for target["capability"] in capabilities(case):
+        if case in OPERATORS:
+            one_by_one(q, k, v, dout, positions, slope, sizes)
+            continue
+        for few.FEW in (0, together):  # many points, and few
+            fused_backward.TOGETHER = few.FEW
+            fused._plans.clear()
+            # The bodies, not the registered operators: those would answer meta tensors with shapes alone.
+            out, saved = fused.forward(q, k, v, gate, positions, slope, mask, None, None, None, *options)
+            fused.backward(dout, q, k, v, gate, positions, slope, mask, None, None, None, saved, *options)
+
+
+def catcher(target):
+    """What stands in for a launch: compiles each kind of it for the capability that `target` names, and says so."""
+    seen = set()
+
+    def catch(self, *args, grid, warmup, **kwargs):
+        capability = target["capability"]
+        launch = (capability, name_of(self), *sorted((k, str(v)) for k, v in kwargs.items()))
+        if launch not in seen:
+            seen.add(launch)
+            print("kernel", capability, *compile_launch(self, grid, args, dict(kwargs), capability), flush=True)
+
+    return catch
+
+
+def one_by_one(q, k, v, dout, positions, slope, sizes):
+    """The operators by themselves, as they run when the branches are asked for."""
+    import torch
+
+    from bsa_kernels import triton
+
+    block, group, ball = (sizes[f"{name}_size"] for name in ("block", "group", "ball"))
+    coarse_k, coarse_v = (x[:, :, ::block].contiguous() for x in (k, v))
+    out, lse = triton.ball_attention(q, k, v, positions, slope, None, ball)
+    triton.ball_attention_backward(dout, q, k, v, positions, slope, None, out, lse, ball)
+    out, lse = triton.compressed_attention(q, coarse_k, coarse_v, None)
+    triton.compressed_attention_backward(dout, q, coarse_k, coarse_v, None, out, lse)
+    scores = q[:, :, ::group].contiguous()
+    indices = triton.select_blocks(scores, coarse_k, None, ball, block, group, sizes["top_k"], True)
+    indices = torch.empty_like(indices, device="meta")
+    out, lse = triton.selected_attention(q, k, v, indices, None, block, group)
+    triton.selected_attention_backward(dout, q, k, v, indices, None, out, lse, block, group)
 
 
 if __name__ == "__main__":

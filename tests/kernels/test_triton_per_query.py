@@ -92,9 +92,10 @@ def errors_of(options):
     keywords = {name: options.pop(name) for name in ("masked", "biased") if name in options}
     sizes = (options.pop("n"), options.pop("heads"), options.pop("d"), getattr(torch, options.pop("dtype", "float32")))
     arguments, dout = check.inputs(*sizes, block_size=options["block_size"], device="cpu", **keywords)
-    errors = {name: pair[0] for name, pair in check.errors(arguments, dout, **options).items()}
+    chosen = check.chosen(arguments, **options)
+    errors = {name: pair[0] for name, pair in check.errors(arguments, dout, indices=chosen, **options).items()}
     popular.chunk_of, popular.LONG, inverse.MANY_OF_FEW = usual
-    return {"errors": errors, "regret": check.regret(arguments, **options)}
+    return {"errors": errors, "regret": check.regret(arguments, indices=chosen, **options)}
 
 
 def ties():

@@ -1,4 +1,4 @@
-"""The first notebook, run in a real JupyterLab in a real browser."""
+"""The first notebook, run in a real JupyterLab in a real browser (and not again in test_notebooks_run)."""
 
 import os
 from pathlib import Path

@@ -161,8 +161,16 @@ def test_ctrl_c_finishes_the_step_and_writes_the_checkpoint(cars, make_model, tm
     assert same_weights(load_model(tmp_path / "run", device="cpu"), model)
 
 
-def test_a_second_ctrl_c_interrupts_at_once(cars, make_model):
-    model, before = make_model(), signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def usual_ctrl_c():
+    """Python's own handler: a shell that starts tests in the background lets them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(cars, make_model, usual_ctrl_c):
+    model = make_model()
 
     def insist(*_):
         for _ in range(2):
@@ -171,7 +179,7 @@ def test_a_second_ctrl_c_interrupts_at_once(cars, make_model):
     model.head.register_forward_hook(insist)
     with pytest.raises(KeyboardInterrupt):
         train(model, cars[:2], config=TrainConfig(steps=50), progress=False)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is usual_ctrl_c
 
 
 def test_it_trains_in_a_thread(cars, make_model):

@@ -69,12 +69,20 @@ def differentiate(function, arguments, dout, dtype=None):
     return {"out": out.detach(), **{name: grad for name, grad in zip(names, grads) if grad is not None}}
 
 
-def errors(arguments, dout, **options):
-    """{output: (error of the kernels, error of plain PyTorch in the same precision)}, both against float64."""
+def chosen(arguments, **options):
+    """(B, H, G, k): the blocks that the kernels choose."""
+    with torch.no_grad():
+        return fused.chosen_blocks(arguments, DEFAULTS | options).long()
+
+
+def errors(arguments, dout, *, indices=None, **options):
+    """{output: (error of the kernels, error of plain PyTorch in the same precision)}, both against float64.
+
+    `indices` are those of `chosen`, where they are known already.
+    """
     options = DEFAULTS | options
     run = lambda *x: fused.ball_sparse_attention(*x, **options)
-    with torch.no_grad():
-        indices = fused.chosen_blocks(arguments, options).long()
+    indices = chosen(arguments, **options) if indices is None else indices
     plain = lambda *x: composite(*x, indices, **options)
     kernels = differentiate(run, arguments, dout)
     rounded = differentiate(plain, arguments, dout, arguments[0].dtype)
@@ -82,7 +90,7 @@ def errors(arguments, dout, **options):
     return {name: (relative(kernels[name], exact[name]), relative(rounded[name], exact[name])) for name in exact}
 
 
-def regret(arguments, **options):
+def regret(arguments, *, indices=None, **options):
     """By how much the chosen blocks' scores fall short of the best ones, slot by slot, relative to the largest score.
 
     Zero but for the rounding of the means when the choice is right. Counts a missing slot where a block was to be had
@@ -90,8 +98,8 @@ def regret(arguments, **options):
     """
     options = DEFAULTS | options
     q, k, mask, q_coarse, k_coarse = (arguments[i] for i in (0, 1, 6, 7, 8))
+    indices = chosen(arguments, **options) if indices is None else indices
     with torch.no_grad():
-        indices = fused.chosen_blocks(arguments, options).long()
         group = options["group_size"] if options["group_selection"] else 1
         pool = lambda x, size: reference.pool_mean(x.float(), mask, size).to(x.dtype).double()
         keys = pool(k, options["block_size"]) if k_coarse is None else k_coarse.double()

@@ -126,9 +126,9 @@ def test_every_panel_has_its_own_title_bar_and_legend(tab):
     assert near(tab.look(view), "#009E73", 60) == 0
 
 
-@pytest.mark.parametrize("cloud", [False, True])
 @pytest.mark.parametrize(
-    "paint", ["set_scalars(points[:, 0])", "set_classes(points[:, 0] > 0, ['#D9D9D9', '#0072B2'])"]
+    ("paint", "cloud"),
+    [("set_scalars(points[:, 0])", False), ("set_classes(points[:, 0] > 0, ['#D9D9D9', '#0072B2'])", True)],
 )
 def test_a_quick_picture_is_the_smooth_one_but_for_its_edges(tab, paint, cloud):
     view = show(tab, f"2, cloud={cloud}, titles=['a', 'a']", f"s.{paint}\ns.highlight([204], on_top=False)")
