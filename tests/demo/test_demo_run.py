@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from bsaviz import demo
+from bsaviz import demo, study
 from bsaviz._checks import BsavizError
 from bsaviz.datasets import Car, generated, load_car
 from bsaviz.training import load_model
@@ -14,10 +14,12 @@ from bsaviz.training import load_model
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One short run: two steps, two cars to train on and one to test on."""
+    """One short run: two steps, two cars to train on and one to test on, every time taken once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generated, "TRAIN_INDICES", range(2))
         patch.setattr(generated, "TEST_INDICES", range(48, 49))
+        cost = study.cost
+        patch.setattr(study, "cost", lambda *of, **how: cost(*of, **how | {"repeats": 1}))
         said = []
         patch.setattr(demo, "_say", said.append)
         out = tmp_path_factory.mktemp("demo") / "outputs"
