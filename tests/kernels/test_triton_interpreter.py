@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow]
 
 CASES = {
     "default-sizes": dict(n=128, heads=1, ball_size=64),
-    "masked": dict(n=64, batch=2, masked=True, ball_size=32, block_size=4, group_size=8, top_k=3),
+    "masked": dict(n=64, batch=2, heads=1, masked=True, ball_size=32, block_size=4, group_size=8, top_k=3),
     "group-compression": dict(n=96, masked=True, ball_size=32, group_compression=True),
     "group-compression-half": dict(n=128, heads=1, ball_size=64, group_compression=True, dtype="float16"),
     "few-points-half": dict(n=128, heads=1, masked=True, ball_size=64, block_size=16, group_size=4, top_k=1,
