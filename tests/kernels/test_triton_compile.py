@@ -182,7 +182,7 @@ def launch_all(together, run, d, dtype, masked=False, **settings):
     mask = torch.empty(1, N, dtype=torch.bool, device="meta") if masked else None
     sizes = dict(ball_size=256, block_size=8, group_size=8, top_k=4, group_compression=False, coarse_scores=False,
                  group_selection=True, mask_own_ball=True) | settings  # fmt: skip
-    for few.FEW in (0, together) if d <= 32 else (0,):
+    for few.FEW in (0, together):
         fused_backward.TOGETHER = few.FEW
         fused._plans.clear()
         run(q, k, v, dout, positions, slope, mask, sizes)
