@@ -126,6 +126,15 @@ def test_every_panel_has_its_own_title_bar_and_legend(tab):
     assert near(tab.look(view), "#009E73", 60) == 0
 
 
+@pytest.mark.parametrize("panels", [1, 4])
+def test_the_numbers_below_a_bar_do_not_touch(tab, panels):
+    view = show(tab, f"{panels}", "s.set_scalars(0.02 * points[:, 0], clim=(-0.0467, 0.0467))")
+    bar = view.locator(".ticks").first
+    shown = [span.bounding_box() for span in bar.locator("span:visible").all()]
+    assert len(shown) == (5 if panels == 1 else 3)
+    assert all(left["x"] + left["width"] + 4 < right["x"] for left, right in zip(shown, shown[1:]))
+
+
 @pytest.mark.parametrize(
     ("paint", "cloud"),
     [("set_scalars(points[:, 0])", False), ("set_classes(points[:, 0] > 0, ['#D9D9D9', '#0072B2'])", True)],
