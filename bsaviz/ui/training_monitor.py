@@ -146,13 +146,12 @@ class TrainingMonitor:
         most = max(len(car.positions) for car in self.train_cars)
         points = min(self.config.num_points or most, most)
         self.name = controls.menu("Model", _names(), "bsa", "Attention of the model; its size is the preset 'tiny'")
-        self.steps = controls.whole_slider(
-            "Steps", self.config.steps, 20, max(2000, self.config.steps), "Optimiser steps"
-        )
+        # A slider cuts off what lies outside it: each reaches as far as the configuration.
+        steps, power = self.config.steps, math.log10(self.config.learning_rate)
+        self.steps = controls.whole_slider("Steps", steps, min(20, steps), max(2000, steps), "Optimiser steps")
         self.num_points = controls.whole_slider("Points of a car", points, 1, most, "Points drawn anew in each step")
-        power = math.log10(self.config.learning_rate)
         self.learning_rate = controls.number_slider(
-            "log10 learning rate", power, -5, -1, 0.1, "Of AdamW, at its highest"
+            "log10 learning rate", power, min(-5, power), max(-1, power), 0.1, "Of AdamW, at its highest"
         )
         self.start = widgets.Button(description="Start", icon="play", tooltip="Train anew with these settings")
         self.stop = widgets.Button(description="Stop", icon="stop", tooltip="End within a second, with a checkpoint")

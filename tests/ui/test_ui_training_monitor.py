@@ -39,6 +39,14 @@ def test_it_trains_and_hands_on_the_model_and_its_history(monitor):
     assert (monitor.start.disabled, monitor.progress.value) == (False, 20)
 
 
+@pytest.mark.parametrize(("steps", "learning_rate"), [(6, 0.5), (5000, 1e-6)])
+def test_its_sliders_take_the_configuration_as_it_is(cars, steps, learning_rate):
+    monitor = TrainingMonitor(None, *cars, config=TrainConfig(steps=steps, learning_rate=learning_rate, device="cpu"))
+    assert monitor.steps.value == steps
+    assert 10**monitor.learning_rate.value == pytest.approx(learning_rate)
+    monitor.close()
+
+
 def test_what_cannot_be_trained_is_said_in_place(cars):
     monitor = TrainingMonitor(build("bsa", "tiny", in_features=2), *cars, config=TrainConfig(steps=20, device="cpu"))
     monitor.begin()
