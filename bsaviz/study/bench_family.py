@@ -24,7 +24,7 @@ import torch
 
 from bsaviz import __version__
 from bsaviz._files import whole_file
-from bsaviz.study.family import TASKS, TRANSFORMERS, Work, measure, models_of, operations
+from bsaviz.study.family import SLOW, TASKS, TRANSFORMERS, Work, measure, models_of, operations
 from bsaviz.training import pick_device
 
 BACKENDS = ("auto", "torch")
@@ -38,7 +38,8 @@ PAPER = {  # arXiv 2508.10758: Erwin-NSA against Erwin
 NOTES = [
     "steps under bfloat16 autocast, trees and edges given; peak_mib holds weights, optimiser state and inputs too",
     "step_ms: a step as Python runs it; captured_ms: the same step as one CUDA graph, which is what the GPU needs. "
-    "Small models at small sizes are bound by Python's launches, the first number, whatever their arithmetic",
+    "Small models at small sizes are bound by Python's launches, the first number, whatever their arithmetic. Steps of "
+    f"{SLOW} ms and more are not captured, nor those of plain PyTorch that choose blocks",
     "Transformers (full, ball, bsa*, nsa) have their published 18 layers of 64 channels; Erwin and Erwin-NSA the "
     "settings of their training scripts for each task (for elasticity, those for ShapeNet)",
     "backend 'torch' is the same arithmetic in plain PyTorch, tile by tile; 'auto' is the Triton kernels",

@@ -1,5 +1,6 @@
 """Runtime and memory against the number of points: what is run, and how one number is taken."""
 
+import gc
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -199,6 +200,12 @@ def predicted(seen, n):
     return seen[-1][1] * (n / seen[-1][0]) ** min(steepness + 0.5, 2.0)
 
 
+def _held(device):
+    """MiB that earlier series left: cuBLAS keeps some tens for every stream, a recorded graph until it is collected."""
+    gc.collect()
+    return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else 0.0
+
+
 def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=lambda: False):
     """Measure a series from its smallest size on.
 
@@ -218,9 +225,10 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
     Yields
     ------
     dict
-        ``n``, ``status`` and, where it was measured, ``ms`` (a dict of step to times) and ``mib`` (of step to memory).
+        ``n``, ``status`` and, where it was measured, ``ms`` (a dict of step to times) and ``mib`` (of step to memory,
+        over what was held before the series).
     """
-    line, seen, failed = None, [], None
+    line, seen, failed, held = None, [], None, _held(device)
     for n in sizes:
         row = {"series": series, "n": n}
         if failed:
@@ -246,6 +254,6 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             continue
         ms = {name: times for name, (times, _) in found.items()}
         # What a captured graph needs is in the pool of its capture, not in a replay.
-        mib = {name: mib for name, (_, mib) in found.items() if series.backend != "graph"}
+        mib = {name: mib - held for name, (_, mib) in found.items() if series.backend != "graph"}
         seen.append((n, float(np.median(ms["training"])) / 1e3))
         yield row | {"status": "measured", "ms": ms, "mib": mib}

@@ -360,18 +360,24 @@ def test_flops_are_counted(variant):
     assert min(counts[0]) > 0
 
 
+# Faster, and rounding alone parts two trainings in bfloat16 by 1 % (it decides which blocks are chosen): in plain
+# PyTorch on a CPU by 0.8 % at 1e-3 where the weights begin 0.1 % apart, by 0.02 % at this rate.
+RATE = 3e-4
+
+
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("variant", [{}, dict(group_compression=True, coarse_scores=True)], ids=ids)
 def test_training_follows_the_reference(variant, autocast):
     def losses(backend):
         torch.manual_seed(0)
         n, heads, d = 512, 4, 16
-        x, target = torch.randn(n, 64, device="cuda"), torch.randn(n, 64, device="cuda")
-        positions = torch.rand(1, n, 3, device="cuda")
+        x, positions = torch.randn(n, 64, device="cuda"), torch.rand(1, n, 3, device="cuda")
+        waves, mixed = torch.randn(3, 64, device="cuda"), torch.randn(64, 64, device="cuda")
+        target = torch.sin(4 * positions[0] @ waves) + 0.04 * x @ mixed
         project, gates, back = (torch.nn.Linear(64, size).cuda() for size in (192, 3 * heads, 64))
         slope = torch.nn.Parameter(-torch.ones(heads, device="cuda"))
         parameters = [slope, *project.parameters(), *gates.parameters(), *back.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=1e-3)
+        optimiser = torch.optim.AdamW(parameters, lr=RATE)
         history = []
         for _ in range(200):
             with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
@@ -388,7 +394,6 @@ def test_training_follows_the_reference(variant, autocast):
             history.append(loss.item())
         return torch.tensor(history)
 
-    # Means of ten steps: rounding in bfloat16 moves a single step's loss by up to 1 % either way.
-    ours, theirs = (losses(backend).view(-1, 10).mean(1) for backend in ("triton", "torch"))
-    assert ours[-1] < ours[0]
+    ours, theirs = losses("triton"), losses("torch")
+    assert ours[-1] < 0.8 * ours[0]
     assert ((ours - theirs).abs() / theirs).max() < 0.01

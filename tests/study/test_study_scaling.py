@@ -255,7 +255,8 @@ def test_ceilings_of_this_machine():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("backend", ["kernels", "graph", "plain"])
 def test_every_backend_on_a_gpu(backend):
+    kept = torch.empty(2**30, dtype=torch.uint8, device="cuda")  # as if by another series: not counted
     for name in ("full", "bsa"):
         (row,) = run_series(Series(name, backend, "model", "small"), (1024,), torch.device("cuda"), seconds=0.05)
         assert row["status"] == "measured"
-        assert backend == "graph" or row["mib"]["training"] > row["mib"]["forward"] > 0
+        assert backend == "graph" or kept.nbytes / 2**20 > row["mib"]["training"] > row["mib"]["forward"] > 0

@@ -144,10 +144,11 @@ def test_files_that_are_no_study_of_this_version_are_refused(study, tmp_path, mo
 @pytest.mark.parametrize("name", studies.studies())
 def test_stored_studies_hold_what_they_promise(name):
     ds = open_study(name)
-    assert ds["relative_l2"].notnull().any("seed").mean() > 0.7
+    assert (ds["relative_l2"].notnull().sum("seed") >= 3).all()
     assert (ds["relative_l2"].fillna(1) > 0).all()
+    assert "training_ms" not in ds or ds["training_ms"].notnull().all()
     assert ds["variant"].values.tolist() == list(STUDIES[name].variants)
-    assert re.search("H100|H200|^cpu$" if name == "beacons" else "H100|H200", ds.attrs["device"])
+    assert re.search("H100|H200", ds.attrs["device"])
     for variant, stem in zip(ds["variant"].values, ds["checkpoint"].values):
         assert not stem or open_model(ds, variant).config.out_features == 1
     assert stored.folder().joinpath(f"{name}.nc").stat().st_size < 2**21
