@@ -49,7 +49,8 @@ def scaling_figure(ds, *, step="training", backend="kernels", scope="model", var
     has_memory = bool(np.isfinite(chosen["peak_mib"]).any())
     if not np.isfinite(chosen["ms"].sel(variant=names)).any():
         raise BsavizError(f"no variant was measured with backend {backend!r}, scope {scope!r} and step {step!r}")
-    figure, axes = plt.subplots(1, 1 + has_memory, figsize=(6.4 * (1 + has_memory), 4.6), layout="constrained")
+    size = (6.4 * (1 + has_memory), 4.6)
+    figure, axes = plt.subplots(1, 1 + has_memory, figsize=size, sharex=True, layout="constrained")
     axes = np.atleast_1d(axes)
     for name in names:
         line = chosen.sel(variant=name)
