@@ -28,8 +28,9 @@ test cars of 3586 points, the median and in brackets the lowest and highest of t
   balls of 64 to 512, groups and blocks of 4 to 32 and top-k of 2 to 32 have medians of 0.345 to 0.366, less apart than
   seeds are (a ball of 512: 0.267 to 0.355). Erwin-NSA goes from 0.396 (top-k 4) to 0.388 (16 and 32).
 - ``physics``: the error grows from 0.08 (screening length 0.02) to 0.35 (none); without the ball it is 0.50 there, and
-  without compression or selection it hardly changes. The ball's gate is 0.72 for waves of 0.3 car lengths, the
-  selection's 0.15, and is in no order over the longer ones; waves of 0.15 are not learnt in so many steps.
+  without compression or selection it hardly changes. The ball's gate grows with the screening length (0.36 at 0.02,
+  0.50 at 0.5), those of the others fall. For waves of 0.3 car lengths it is 0.72, the selection's 0.15; over the
+  longer ones it is in no order, and waves of 0.15 are not learnt in so many steps.
 - ``beacons``: full attention solves it (0.003 to 0.004); some head of its best layer gives every cause ten times an
   even share. BSA comes near (0.12; 0.08 to 0.20), and no less without selection (0.11; 0.05 to 0.16), where compression
   reads a beacon only within the mean of its block; without compression it is 0.26 (0.19 to 0.29). BSA's selection may
