@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from bsaviz.models import build
 from bsaviz.study.bench_training import captured
 from bsaviz.study.cost import count_gflops
-from bsaviz.study.peak_memory import cuda_peak
+from bsaviz.study.peak_memory import cuda_peak, held
 
-MIB = 2**20
 SLOW = 400  # milliseconds from which on a step's launches are a small part of it, and no graph is captured
 
 
@@ -140,7 +139,7 @@ def measure(name, task, batch, backend, device, seconds, *, counted=False):
     little of their size.
     """
     row = models_of(task)[name]
-    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0  # cuBLAS keeps some for every stream
+    before = held(device)
     work = Work(row, task, batch, backend, device)
     result = {
         "model": name,
@@ -152,9 +151,9 @@ def measure(name, task, batch, backend, device, seconds, *, counted=False):
     }
     if device.type == "cuda":
         work.step()
-        held, timed = (torch.cuda.memory_allocated(device) - before) / MIB, []
+        own, timed = held(device) - before, []
         result["step_peak_mib"] = cuda_peak(lambda: timed.append(_milliseconds(work.step, device)), device)
-        result["peak_mib"] = held + result["step_peak_mib"]
+        result["peak_mib"] = own + result["step_peak_mib"]
         result["step_ms"] = time_steps(work.step, device, seconds, before=timed)
         if counted and result["step_ms"] < SLOW:
             result["launches"] = launches(work.step)

@@ -10,6 +10,16 @@ import torch
 MIB = 2**20
 
 
+def held(device):
+    """MiB of tensors on a device now; 0 for a CPU.
+
+    Of an earlier measurement there is more left than one would think: cuBLAS keeps some tens of MiB for every stream,
+    and a recorded graph is a cycle, which goes only when it is collected.
+    """
+    gc.collect()
+    return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else 0.0
+
+
 def cuda_peak(call, device):
     """MiB that torch's allocator holds at most during `call`, over what it holds before."""
     torch.cuda.synchronize(device)

@@ -1,6 +1,5 @@
 """Runtime and memory against the number of points: what is run, and how one number is taken."""
 
-import gc
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bsaviz._checks import BsavizError
 from bsaviz.models import build
+from bsaviz.study.bench_training import captured
+from bsaviz.study.peak_memory import held
 from bsaviz.study.workload import SEED, Workload, use_backend
 
 VARIANTS = (
@@ -130,20 +131,6 @@ class Line:
         return sdpa_kernel(_DENSE["plain" if self.series.backend == "plain" else "kernels"], set_priority=True)
 
 
-def captured(call, warm=3):
-    """`call` as a CUDA graph, to be replayed."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(warm):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
 def time_call(call, device, *, most=20, seconds=0.3):
     """Milliseconds of single calls, and the most memory in MiB that torch's allocator holds during the first.
 
@@ -200,12 +187,6 @@ def predicted(seen, n):
     return seen[-1][1] * (n / seen[-1][0]) ** min(steepness + 0.5, 2.0)
 
 
-def _held(device):
-    """MiB that earlier series left: cuBLAS keeps some tens for every stream, a recorded graph until it is collected."""
-    gc.collect()
-    return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else 0.0
-
-
 def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=lambda: False):
     """Measure a series from its smallest size on.
 
@@ -228,7 +209,7 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
         ``n``, ``status`` and, where it was measured, ``ms`` (a dict of step to times) and ``mib`` (of step to memory,
         over what was held before the series).
     """
-    line, seen, failed, held = None, [], None, _held(device)
+    line, seen, failed, before = None, [], None, held(device)
     for n in sizes:
         row = {"series": series, "n": n}
         if failed:
@@ -254,6 +235,6 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             continue
         ms = {name: times for name, (times, _) in found.items()}
         # What a captured graph needs is in the pool of its capture, not in a replay.
-        mib = {name: mib - held for name, (_, mib) in found.items() if series.backend != "graph"}
+        mib = {name: mib - before for name, (_, mib) in found.items() if series.backend != "graph"}
         seen.append((n, float(np.median(ms["training"])) / 1e3))
         yield row | {"status": "measured", "ms": ms, "mib": mib}
