@@ -73,7 +73,7 @@ class Table:
             for row in rows:
                 row["note"] = f"one head timed, multiplied by {self.heads}"
         for variant in VARIANTS:
-            measured = measure(self._arguments(n), self.kernels(variant), n, graph)
+            measured = measure(self.arguments(n), self.kernels(variant), n, graph)
             torch.cuda.empty_cache()
             row = self._row(variant, n, graph, measured, best)
             for name, passes, ms in (("forward", 1, measured[0]), ("forward_backward", 3, measured[1])):
@@ -122,7 +122,7 @@ class Table:
         torch._dynamo.reset()
 
         def make(seed):
-            arguments, dout = self._arguments(n)(seed)
+            arguments, dout = self.arguments(n)(seed)
             return arguments[:6], dout
 
         inputs = [x.detach() for x in make(0)[0]]
@@ -145,7 +145,7 @@ class Table:
         q, k = (pool_mean(x, None, 8) for x in inputs[:2])
         return select_blocks(q, k, ball_size=256, block_size=8, group_size=8, top_k=4, backend="triton")
 
-    def _arguments(self, n):
+    def arguments(self, n):
         from bsa_kernels.triton import check
 
         return lambda seed: check.inputs(n, self.heads, self.head_dim, self.dtype, seed=seed)

@@ -13,17 +13,17 @@ def measure(make, function, n, graph, once=False):
     The peak counts the arguments themselves. `once`: time a single call, for those that take seconds and have nothing
     to compile.
     """
-    forward, both = _calls(function, *make(0))
+    forward, both = passes(function, *make(0))
     peak, first = _peak(both)
     if once:
         return _once(forward), first, peak
     calls = [(forward, both)]
     if n <= 65536:  # larger ones do not stay in the cache
-        calls += [_calls(function, *make(seed)) for seed in range(1, 4)]
+        calls += [passes(function, *make(seed)) for seed in range(1, 4)]
     return *(_median([pair[i] for pair in calls], graph) for i in range(2)), peak
 
 
-def _calls(function, arguments, dout):
+def passes(function, arguments, dout):
     """Forward alone, and forward with the gradients of all floating arguments but the positions."""
     leaves = [x.requires_grad_() if x is not None and x.is_floating_point() else x for x in arguments]
     wanted = [x for i, x in enumerate(leaves) if x is not None and x.is_floating_point() and i != POSITIONS]

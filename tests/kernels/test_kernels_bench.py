@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from bsa_kernels import bench, bench_peers, bench_text, reference
+from bsa_kernels import bench, bench_launches, bench_peers, bench_text, reference
 from bsa_kernels.triton import check
 
 SIZES = dict(ball_size=256, block_size=8, group_size=8, top_k=4)
@@ -92,3 +92,12 @@ def test_a_missing_file_of_rows_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench_text.main(["--rows", str(tmp_path / "none.json")])
     assert "make it with python -m bsa_kernels.bench" in capsys.readouterr().err
+
+
+def test_every_launch_of_a_profile_is_named_in_order():
+    launches = [("_ball", "ball"), ("_keys", "keys (coarse)"), ("_keys", "keys (balls)")]
+    events = [("_ball", 5.0), ("sort", 3.0), ("_keys", 20.0), ("sum", 1.0), ("_keys", 2.0)]
+    named = {"ball": 5.0, "keys (coarse)": 20.0, "keys (balls)": 2.0, "sorting and sums of PyTorch": 4.0}
+    assert bench_launches.attribute(events, launches) == named
+    with pytest.raises(RuntimeError, match="the profile lacks _keys"):
+        bench_launches.attribute(events[:4], launches)

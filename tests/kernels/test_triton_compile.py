@@ -14,8 +14,6 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 
 SPILLED_BYTES = 112  # some registers around a loop cost less than a smaller tile; most: half precision at d = 64, sm_90
-# Fastest in spite of what they spill: gradient of the coarse keys, 64 x 128, on an H100 (kernels-profile.json).
-MEASURED = {(case, "fused_backward._keys", 90): 256 for case in ("d32-bf16", "d32-bf16-top16")}
 
 CASES = {
     "d32-bf16": dict(d=32, dtype="bfloat16"),
@@ -70,8 +68,7 @@ def test_compiles_within_spill_budget(case, compiled):
     assert len(names) >= 7, f"a forward and a backward are at least seven kernels, saw {names}"
     for capability, name, registers, spilled in own:
         assert registers > 0
-        budget = MEASURED.get((case, name, capability), SPILLED_BYTES)
-        assert spilled <= budget, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
+        assert spilled <= SPILLED_BYTES, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
 
 
 @pytest.mark.parametrize("capability", [80, 90])

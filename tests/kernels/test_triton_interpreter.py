@@ -21,6 +21,9 @@ CASES = {
     "few-points-half": dict(n=128, heads=1, masked=True, ball_size=64, block_size=16, group_size=4, top_k=1,
                             dtype="float16"),
     "few-points-given-half": dict(n=128, heads=1, given=True, ball_size=64, coarse_scores=True, dtype="float16"),
+    "apart-half": dict(n=96, masked=True, ball_size=32, apart=True, dtype="float16"),
+    "apart-group-compression-half": dict(n=96, heads=1, d=8, ball_size=32, group_compression=True, apart=True,
+                                         dtype="float16"),
     "popular-blocks": dict(n=128, heads=1, ball_size=32, popular=True),
     "popular-blocks-of-queries": dict(n=64, heads=1, ball_size=32, group_selection=False, mask_own_ball=False,
                                       masked=True, popular=True, counted=True),
@@ -67,7 +70,7 @@ def errors_of(options):
     import torch
 
     import bsa_kernels
-    from bsa_kernels.triton import check, inverse, popular
+    from bsa_kernels.triton import check, fused_backward, inverse, popular
 
     options = dict(options)
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased", "scale") if name in options}
@@ -83,10 +86,14 @@ def errors_of(options):
         popular.CHUNK, popular.LONG = 4, 1
     if counted:
         inverse.MANY_OF_FEW = 0
+    together = fused_backward.TOGETHER
+    if options.pop("apart", False):  # launches as many points get them
+        fused_backward.TOGETHER = 0
     chosen = check.chosen(arguments, **options)  # once: what is interpreted is slow
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, indices=chosen, **options).items()}
     regret = check.regret(arguments, indices=chosen, **options)
     popular.CHUNK, popular.LONG, inverse.MANY_OF_FEW = 128, 16, 2048
+    fused_backward.TOGETHER = together
 
     # The operators one by one, as they run when the branches are asked for.
     def composed(*x):

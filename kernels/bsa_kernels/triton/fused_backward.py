@@ -14,8 +14,9 @@ import torch
 import triton
 import triton.language as tl
 
-from . import inverse, per_query, popular, selection
+from . import carry, inverse, per_query, popular, selection
 from .attend_backward import backward_configs, key_tile, load_lse, pieces_of, read_back
+from .carry import store_carried
 from .few import FEW
 from .fused_forward import crowded, room_of
 from .inverse import invert_bucket
@@ -27,17 +28,21 @@ from .tiles import LOG2E, block_d, coordinates, is_hopper, load_rows, precision,
 
 @triton.jit
 def _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N,
-              BRANCH: tl.constexpr):
+              scale, BRANCH: tl.constexpr):
     """Stores what `key_tile` needs to know of a tile of queries, and the gate's gradient."""
     used = (gate != 0) & real
     if Factor is not None:
         tl.store(Shift + head * N + rows, tl.where(used, lse, float("inf")))
         tl.store(Factor + head * N + rows, gate * share)
     else:
-        shift = lse - tl.log2(tl.where(used, tl.abs(gate), 1.0))
-        tl.store(Shift + head * N + rows, tl.where(used, shift, float("inf")))
+        shift = tl.where(used, lse - tl.log2(tl.where(used, tl.abs(gate), 1.0)), float("inf"))
         tl.store(Negative + head * tiles + tile, tl.max(tl.where(gate < 0, 1, 0), 0))
-    tl.store(Delta + head * N + rows, delta)
+        if Delta is None:
+            store_carried(Shift + head * N * 8, rows, shift, delta, scale, N)
+        else:
+            tl.store(Shift + head * N + rows, shift)
+    if Delta is not None:
+        tl.store(Delta + head * N + rows, delta)
     tl.store(DGate + (head * N + rows) * 3 + BRANCH, delta.to(DGate.dtype.element_ty))
 
 
@@ -62,9 +67,10 @@ def _ball_queries(tile, tiles, head, rows, real, q, do, K, V, Mask, Pos, Slope, 
     lse = load_lse(Lse + head * N, rows, N, False)
     dq, delta, dslope, share = read_back(
         q, do, lse, tl.zeros([BLOCK_M], tl.float32), K + head * N * D, V + head * N * D, Mask, Pos, slope, qx, qy, qz,
-        low, low + BALL, scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D, MASKED, True, False, PRECISION, STAGES)
+        low, low + BALL, scale, D, BLOCK_D, BLOCK_M, BLOCK_N, POS_D, MASKED, True, False, False, PRECISION, STAGES)
     gate = tl.load(Gate + (head * N + rows) * 3).to(tl.float32)
-    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, 0)
+    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, scale,
+              0)
     if POS_D > 0:
         tl.store(DSlopes + head * tiles + tile, tl.sum(dslope * gate, 0))
     return dq * gate[:, None]
@@ -84,9 +90,10 @@ def _compression_queries(tile, tiles, head, rows, real, q, do, K, V, BlockMask, 
     zero = tl.zeros([BLOCK_M], tl.float32)
     dq, delta, dslope, share = read_back(
         q, do, lse, delta, K + head * M * D, V + head * M * D, BlockMask, None, 0.0, zero, zero, zero, 0, M, scale, D,
-        BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, PRECISION, STAGES)
+        BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, Delta is None, PRECISION, STAGES)
     gate = tl.load(Gate + (head * N + rows) * 3 + 1).to(tl.float32)
-    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, 1)
+    _for_keys(tile, tiles, head, rows, real, lse, delta, share, gate, Shift, Negative, Factor, Delta, DGate, N, scale,
+              1)
     return dq * gate[:, None]
 
 
@@ -107,9 +114,12 @@ def _grouped_queries(tile, head, Q, K, V, Mask, BlockMask, Out, Lse, DOut, Gate,
     zero = tl.zeros([BLOCK_M], tl.float32)
     dq, delta, dslope, share = read_back(
         q, do, lse, delta, K + head * M * D, V + head * M * D, BlockMask, None, 0.0, zero, zero, zero, 0, M, scale, D,
-        BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, PRECISION, STAGES)
-    tl.store(Delta + head * M + rows, delta, mask=rows < M)
-    tl.store(Shift + head * M + rows, lse, mask=rows < M)
+        BLOCK_D, BLOCK_M, BLOCK_N, 0, MASKED, EVEN_K, True, False, PRECISION, STAGES)
+    if Delta is None:
+        store_carried(Shift + head * M * 8, rows, lse, delta, scale, M)
+    else:
+        tl.store(Delta + head * M + rows, delta, mask=rows < M)
+        tl.store(Shift + head * M + rows, lse, mask=rows < M)
     if Factor is not None:
         tl.store(Factor + head * M + rows, share, mask=rows < M)
     store_rows(DQ + head * M * D, rows, dq * out_scale, M, D, BLOCK_D)
@@ -219,19 +229,27 @@ def parts_of(spec, together):
     query, key = backward_configs(spec.d, 0, spec.dtype, hopper)
     ball_query, ball_key = backward_configs(spec.d, spec.ball, spec.dtype, hopper)
     if together and spec.d <= 32:
-        key = (64, 64, 4, 3)
+        key, ball_key = (64, 64, 4, 3), (min(64, spec.ball), min(64, spec.ball), 4, 1)  # warps that all roles share
     queries = spec.blocks if spec.group_compression else spec.N
     pieces = 1 if spec.given[1] or spec.given[2] else pieces_of(queries, spec.blocks, spec.heads, key, spec.device)
     return query, key, ball_query, ball_key, queries, pieces
 
 
-def scratch_room(spec, rows, queries, pieces, counted):
+def carried_delta(spec, together):
+    """Name of the compression's delta, None where it and the log-sum-exp ride along in the products, see `carry`."""
+    return None if not together and carry.pays(spec.d, spec.dtype, is_hopper(spec.device)) else "coarse_delta"
+
+
+def scratch_room(spec, rows, queries, pieces, counted, delta):
     """What the launches hand each other."""
     fine, coarse, shape = (spec.B, spec.H, spec.N), (spec.B, spec.H, queries), (spec.B, spec.H, spec.blocks, spec.d)
     tiles = spec.heads, spec.N // rows
     parts = dict(ball_delta=(fine, torch.float32), ball_shift=(fine, torch.float32), ball_negative=(tiles, torch.int32),
-                 coarse_delta=(coarse, torch.float32), shift=(coarse, torch.float32),
                  chosen_delta=(fine, torch.float32), dslopes=(tiles, torch.float32))
+    if delta:
+        parts |= {delta: (coarse, torch.float32), "shift": (coarse, torch.float32)}
+    else:
+        parts["shift"] = (*coarse, carry.WIDTH), carry.DTYPE
     if not spec.group_compression:
         parts["negative"] = tiles, torch.int32
     else:
@@ -265,7 +283,8 @@ def backward_plan(spec):
         *_key_launches(spec, key, ball_key, queries, pieces, rows, slots if counted else 0, together),
         *_chosen_key_launches(spec, pieces, spec.N // rows, slots, together),
     ]
-    return Plan(launches, dict(saved=room_of(spec), scratch=scratch_room(spec, rows, queries, pieces, counted)))
+    scratch = scratch_room(spec, rows, queries, pieces, counted, carried_delta(spec, together))
+    return Plan(launches, dict(saved=room_of(spec), scratch=scratch))
 
 
 def _fits(spec):
@@ -283,7 +302,7 @@ def _query_launch(spec, query, ball_query, rows, together):
         _queries, (coarse_tiles + tiles, spec.heads),
         ("q", "k", "v", "qc", "kc", "vc", "mask", "block_mask", "positions", "slope", "compression", "ball_lse",
          "compression_lse", "dout", "gate", "dq", "dqc", "do_coarse", "ball_delta", "ball_shift", "ball_negative",
-         "ball_factor", "coarse_delta", "shift", "negative", "factor", "dgate", "dslopes"),
+         "ball_factor", carried_delta(spec, together), "shift", "negative", "factor", "dgate", "dslopes"),
         (spec.N, spec.blocks, spec.H, coarse_tiles, tiles, scale * LOG2E, scale),
         D=spec.d, BLOCK_D=block_d(spec.d), BLOCK_M=rows, BLOCK_N=query[1], BALL_N=ball_query[1], SIZE=spec.block,
         BALL=spec.ball, POS_D=spec.pos_d, MASKED=spec.masked, GROUPED=spec.group_compression,
@@ -311,9 +330,9 @@ def _key_launches(spec, key, ball_key, queries, pieces, flagged, slots, together
         return Launch(
             _keys, (tiles[0] + tiles[1] * pieces + tiles[2] + chosen_tiles * chosen, spec.heads),
             ("q", "k", "v", "qc", "kc", "vc", "mask", "block_mask", "positions", "slope", "dout", "do_coarse", "gate",
-             "ball_delta", "ball_shift", "ball_negative", "ball_factor", "coarse_delta", "shift", "negative", "factor",
-             "dk", "dv", "dkc", "dvc", "indices", "selection_lse", "dq", "chosen_delta", "dgate", "dqc",
-             *(index if chosen else (None, None, None))),
+             "ball_delta", "ball_shift", "ball_negative", "ball_factor", carried_delta(spec, together), "shift",
+             "negative", "factor", "dk", "dv", "dkc", "dvc", "indices", "selection_lse", "dq", "chosen_delta", "dgate",
+             "dqc", *(index if chosen else (None, None, None))),
             (spec.N, spec.blocks, spec.groups, spec.heads, spec.H, tiles[0], tiles[1], pieces, piece_size, tiles[2],
              slots, scale * LOG2E, scale),
             D=spec.d, BLOCK_D=block_d(spec.d), COARSE_M=key[0], COARSE_N=key[1], BALL_M=ball_key[0],
@@ -338,7 +357,7 @@ def _key_launches(spec, key, ball_key, queries, pieces, flagged, slots, together
     # The coarse keys take most of the time, and one loop is quicker than a choice of two.
     signs = (0,) if spec.group_compression or spec.dtype == torch.float32 else (1, 2)
     apart = [*(keys(True, False, False, key, {}, sign) for sign in signs),
-             keys(False, True, False, ball_key, crowded(spec, 168)), chosen]
+             keys(False, True, False, ball_key, {}), chosen]
     return [invert, *apart] if slots else apart
 
 
