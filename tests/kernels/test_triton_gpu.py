@@ -83,7 +83,7 @@ def test_error_within_limits(case, dtype):
     assert check.regret(arguments, **options) <= most
 
 
-@pytest.mark.parametrize("case", CASES[:9], ids=ids)
+@pytest.mark.parametrize("case", [*CASES[:9], dict(head_dim=24, masked=True), dict(head_dim=40)], ids=ids)
 def test_error_within_limits_as_with_many_points(case, monkeypatch):
     """The launches that many points get, on few of them."""
     monkeypatch.setattr(few, "FEW", 0)

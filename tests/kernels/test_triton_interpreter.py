@@ -22,8 +22,9 @@ CASES = {
                             dtype="float16"),
     "few-points-given-half": dict(n=128, heads=1, given=True, ball_size=64, coarse_scores=True, dtype="float16"),
     "apart-half": dict(n=96, masked=True, ball_size=32, apart=True, dtype="float16"),
-    "apart-group-compression-half": dict(n=96, heads=1, d=8, ball_size=32, group_compression=True, apart=True,
+    "apart-group-compression-half": dict(n=96, heads=1, ball_size=32, group_compression=True, apart=True,
                                          dtype="float16"),
+    "apart-padded-half": dict(n=96, heads=1, d=8, masked=True, ball_size=32, apart=True, padded=True, dtype="float16"),
     "popular-blocks": dict(n=128, heads=1, ball_size=32, popular=True),
     "popular-blocks-of-queries": dict(n=64, heads=1, ball_size=32, group_selection=False, mask_own_ball=False,
                                       masked=True, popular=True, counted=True),
@@ -66,11 +67,21 @@ def test_follows_reference(results, case):
             assert error <= limit, f"{side} {name} is off by {error}"
 
 
+def carry_in(part, dtype, never):
+    """What the log-sum-exp and delta are carried in."""
+    from bsa_kernels.triton import attend_backward, carry
+
+    for module in (attend_backward, carry):
+        module.PART, module.DTYPE = part, dtype
+    carry.NEVER = never
+
+
 def errors_of(options):
     import torch
+    import triton.language as tl
 
     import bsa_kernels
-    from bsa_kernels.triton import check, fused_backward, inverse, popular
+    from bsa_kernels.triton import carry, check, fused_backward, inverse, popular
 
     options = dict(options)
     keywords = {name: options.pop(name) for name in ("batch", "masked", "given", "biased", "scale") if name in options}
@@ -86,14 +97,17 @@ def errors_of(options):
         popular.CHUNK, popular.LONG = 4, 1
     if counted:
         inverse.MANY_OF_FEW = 0
-    together = fused_backward.TOGETHER
+    together, parts = fused_backward.TOGETHER, (carry.PART, carry.DTYPE, carry.NEVER)
     if options.pop("apart", False):  # launches as many points get them
         fused_backward.TOGETHER = 0
+    if options.pop("padded", False):  # as in bfloat16, which the interpreter's products do not know
+        carry_in(tl.constexpr(tl.float16), torch.float16, tl.constexpr(-6e4))
     chosen = check.chosen(arguments, **options)  # once: what is interpreted is slow
     fused = {name: pair[0] for name, pair in check.errors(arguments, dout, indices=chosen, **options).items()}
     regret = check.regret(arguments, indices=chosen, **options)
     popular.CHUNK, popular.LONG, inverse.MANY_OF_FEW = 128, 16, 2048
     fused_backward.TOGETHER = together
+    carry_in(*parts)
 
     # The operators one by one, as they run when the branches are asked for.
     def composed(*x):

@@ -351,7 +351,7 @@ def backward_configs(d, ball, dtype, hopper=True):
         key = (64, 64, 4, 2) if wide == 64 else (32, 32, 1, 3)
     else:
         query = (64, 64, 4, 3) if wide == 64 else (64, 64, 4, 4)
-        key = (64, 128, 4, 3) if wide == 32 or padded(d, dtype) else (64, 64, 4, 3)
+        key = (64, 128, 4, 3) if wide == 32 or (wide == 16 and padded(d, dtype)) else (64, 64, 4, 3)
     if ball:
         query, key = ((min(c[0], ball), min(c[1], ball), *c[2:]) for c in (query, key))
     return query, key

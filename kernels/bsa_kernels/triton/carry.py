@@ -17,6 +17,7 @@ WIDTH = 8  # columns a query: three of the log-sum-exp, three of delta, two zero
 INTERPRETED = triton.knobs.runtime.interpret  # whose products know no bfloat16: one float32 then does for three
 DTYPE = torch.float32 if INTERPRETED else torch.bfloat16
 PART = tl.constexpr(tl.float32 if INTERPRETED else tl.bfloat16)
+NEVER = tl.constexpr(-1e30)  # for -inf, which has no parts: finite, and no exponential tells it from -inf
 
 
 @triton.jit
@@ -61,10 +62,10 @@ def _store_parts(where, x, keep):
 
 @triton.jit
 def store_carried(base, rows, lse, delta, scale, limit):
-    """lse: in units of log 2, +inf where there is nothing to read; -1e30 stands for that, which has parts."""
+    """lse: in units of log 2, +inf where there is nothing to read."""
     where = base + rows * 8
     keep = rows < limit
-    _store_parts(where, tl.where(lse == float("inf"), -1e30, -lse / scale), keep)
+    _store_parts(where, tl.where(lse == float("inf"), NEVER, -lse / scale), keep)
     _store_parts(where + 3, -delta, keep)
     for i in tl.static_range(6, 8):
         tl.store(where + i, tl.zeros_like(lse).to(PART), mask=keep)
@@ -78,7 +79,7 @@ def load_carried(base, rows, limit, CHECK: tl.constexpr):
     where = base + row * 8 + col
     if CHECK:
         tile = tl.load(where, mask=(row < limit) & (col < 8), other=0.0)
-        return tl.where((row >= limit) & (col == 0), -1e30, tile).to(PART)
+        return tl.where((row >= limit) & (col == 0), NEVER, tile).to(PART)
     else:
         return tl.load(where, mask=(row >= 0) & (col < 8), other=0.0)
 
@@ -91,7 +92,7 @@ def load_with_carried(base, carried, rows, limit, D: tl.constexpr, BLOCK_D: tl.c
     where = tl.where(col < D, base + row * D + col, carried + row * 8 + col - D)
     if CHECK:
         tile = tl.load(where, mask=(row < limit) & (col < D + 8), other=0.0)
-        return tl.where((row >= limit) & (col == D), -1e30, tile).to(PART)
+        return tl.where((row >= limit) & (col == D), NEVER, tile).to(PART)
     elif BLOCK_D == D + 8:
         return tl.load(where)
     else:
