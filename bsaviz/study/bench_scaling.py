@@ -86,8 +86,8 @@ def table(rows):
             lines.append(f"{start}  {row['status']}")
             continue
         ms = [f"{np.median(times):10.3f}" for times in row["ms"].values()]
-        mib = [f"{size:9.0f}" for size in row["mib"].values()]
-        lines.append(f"{start} {' '.join(ms)} ms {' '.join(mib)} MiB")
+        mib = [f"{size:9.1f}" for size in row.get("mib", {}).values()]
+        lines.append(f"{start} {' '.join(ms)} ms {' '.join(mib)}{' MiB' if mib else ''}")
     return "\n".join(lines)
 
 

@@ -20,6 +20,12 @@ def held(device):
     return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else 0.0
 
 
+def size(tensors):
+    """Bytes of memory behind tensors, each storage once; None counts for nothing."""
+    storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors if x is not None}
+    return sum(storages.values())
+
+
 def cuda_peak(call, device):
     """MiB that torch's allocator holds at most during `call`, over what it holds before."""
     torch.cuda.synchronize(device)

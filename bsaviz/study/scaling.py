@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bsaviz._checks import BsavizError
 from bsaviz.models import build
 from bsaviz.study.bench_training import captured
-from bsaviz.study.peak_memory import held
+from bsaviz.study.peak_memory import MIB, cuda_peak, size
 from bsaviz.study.workload import SEED, Workload, use_backend
 
 VARIANTS = (
@@ -28,7 +28,6 @@ SCOPES = {
 }
 STEPS = ("forward", "training")
 OUT_OF_TIME = "no time left"
-MIB = 2**20
 _DENSE = {
     "plain": [SDPBackend.MATH],
     "kernels": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH],
@@ -76,6 +75,10 @@ class Attention:
         self.tokens = tokens.to(work.device).requires_grad_()
         self.leaves = [self.tokens, *(p for p in self.layer.parameters() if p.requires_grad)]
 
+    def tensors(self, step):
+        """Weights and inputs."""
+        return [*self.layer.parameters(), *self.layer.buffers(), self.tokens, self.positions, self.mask]
+
     def forward(self):
         with torch.no_grad():
             return self._run()
@@ -106,7 +109,7 @@ class Line:
         torch.manual_seed(SEED)
         model = build(series.variant, series.preset)
         self.model = use_backend(model, "torch" if series.backend == "plain" else "auto").to(device)
-        self.work = None
+        self.work = self.run = None
 
     def at(self, num_points):
         """The calls to time at this size: a dict of step to callable."""
@@ -114,9 +117,13 @@ class Line:
             self.work = Workload(self.model, num_points, 1, self.device)
         else:
             self.work.use(num_points, 1)
-        run = self.work if self.series.scope == "model" else Attention(self.work)
-        calls = {"forward": run.forward, "training": run.training_step}
+        self.run = self.work if self.series.scope == "model" else Attention(self.work)
+        calls = {"forward": self.run.forward, "training": self.run.training_step}
         return {name: self._ready(call) for name, call in calls.items()}
+
+    def peak(self, step, growth):
+        """MiB at the peak of a step that adds `growth`: what it is given is there before."""
+        return size(self.run.tensors(step)) / MIB + growth
 
     def _ready(self, call):
         def with_kernels():
@@ -132,21 +139,19 @@ class Line:
 
 
 def time_call(call, device, *, most=20, seconds=0.3):
-    """Milliseconds of single calls, and the most memory in MiB that torch's allocator holds during the first.
+    """Milliseconds of single calls, and the most memory in MiB that one adds to what is held before it.
 
     The first call, which may compile or load something, is not timed. There are as many timed ones as fit in about so
     many seconds, three at least and `most` at most; of a call that takes longer than that alone, there is one. The
-    memory includes weights and inputs, and is NaN on a CPU.
+    memory is NaN on a CPU.
     """
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
     call()
-    mib = float("nan")
-    if on_gpu:
-        torch.cuda.synchronize(device)
-        mib = torch.cuda.max_memory_allocated(device) / MIB
-    times = [_milliseconds(call, device)]
+    times, mib = [], float("nan")
+    first = lambda: times.append(_milliseconds(call, device))
+    if device.type == "cuda":
+        mib = cuda_peak(first, device)
+    else:
+        first()
     if times[0] < 1e3 * seconds:
         count = int(min(max(1e3 * seconds / max(times[0], 1e-3), 3), most))
         times = [_milliseconds(call, device) for _ in range(count)]
@@ -206,10 +211,10 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
     Yields
     ------
     dict
-        ``n``, ``status`` and, where it was measured, ``ms`` (a dict of step to times) and ``mib`` (of step to memory,
-        over what was held before the series).
+        ``n``, ``status`` and, where it was measured, ``ms`` (a dict of step to times) and, of what is launched step by
+        step on a GPU, ``mib`` (of step to the most memory held, weights and inputs included).
     """
-    line, seen, failed, before = None, [], None, held(device)
+    line, seen, failed = None, [], None
     for n in sizes:
         row = {"series": series, "n": n}
         if failed:
@@ -234,7 +239,8 @@ def run_series(series, sizes, device, *, longest=3.0, seconds=0.3, out_of_time=l
             yield row | {"status": f"failed: {' '.join(str(error).split())[:100]}"}
             continue
         ms = {name: times for name, (times, _) in found.items()}
-        # What a captured graph needs is in the pool of its capture, not in a replay.
-        mib = {name: mib - before for name, (_, mib) in found.items() if series.backend != "graph"}
         seen.append((n, float(np.median(ms["training"])) / 1e3))
-        yield row | {"status": "measured", "ms": ms, "mib": mib}
+        row |= {"status": "measured", "ms": ms}
+        if device.type == "cuda" and series.backend != "graph":  # its memory is in the pool of its capture
+            row["mib"] = {name: line.peak(name, growth) for name, (_, growth) in found.items()}
+        yield row

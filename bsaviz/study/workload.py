@@ -1,6 +1,7 @@
 """The work that is timed: a forward, a training step and a tree, over clouds of a given size."""
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 SEED = 0
 
@@ -39,6 +40,12 @@ class Workload:
         """The tree over all clouds, and what the model reads of it, a graph of neighbours included."""
         tree = self.model.tree(self.positions, self.batch)
         return tree, self.model.leaf_arguments(self.positions, self.features, tree)
+
+    def tensors(self, step):
+        """What a "forward" or "training" step finds: weights, what the model is given, and the optimiser's state."""
+        state = self.optimiser.state_dict()["state"] if step == "training" else {}
+        found = tree_leaves((self.arguments, state))
+        return [*self.model.parameters(), *self.model.buffers(), *(x for x in found if torch.is_tensor(x))]
 
     def forward(self):
         """Predictions, without a graph."""

@@ -9,6 +9,7 @@ import xarray as xr
 
 from bsaviz._checks import BsavizError
 from bsaviz.study import bench_cost, bench_scaling, scaling
+from bsaviz.study.peak_memory import MIB, size
 from bsaviz.study.roofline import bound_ms, ceilings
 from bsaviz.study.scaling import Series, predicted, run_series, time_call
 from bsaviz.study.scaling_dataset import crossover, finished, join, per_point, to_dataset, write
@@ -249,6 +250,34 @@ def test_ceilings_of_this_machine():
     assert found["gflop_per_s"] > 0.1
     assert found["gb_per_s"] > 0.05
     assert "float32" in found["matmul"]
+
+
+def test_memory_holds_what_a_step_is_given():
+    """Each storage once: of a forward weights and inputs, of a training step what the optimiser keeps as well."""
+    line = scaling.Line(Series("bsa", "plain", "model", "tiny"), CPU)
+    calls = line.at(100)
+    calls["training"]()
+    weights = sum(p.nbytes for p in line.model.parameters())
+    inputs = sum(x.nbytes for x in line.work.arguments.values() if x is not None)
+    buffers = size(line.model.buffers())
+    forward, training = (line.peak(step, 1.0) * MIB for step in ("forward", "training"))
+    assert forward == weights + buffers + inputs + MIB
+    assert training == pytest.approx(forward + 2 * weights, rel=0.01)  # two moments, and counts of steps
+    line = scaling.Line(Series("bsa", "plain", "attention", "tiny"), CPU)
+    line.at(100)
+    assert line.run.tokens.nbytes < line.peak("training", 0.0) * MIB < weights
+    x = torch.zeros(1024)
+    assert size([x, x[:10], x.view(2, 512), None]) == x.nbytes
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_memory_is_that_of_the_series_whatever_was_measured_before():
+    cuda, series = torch.device("cuda"), Series("bsa", "kernels", "attention", "small")
+    (alone,) = run_series(series, (1024,), cuda, seconds=0.01)
+    list(run_series(Series("ball", "kernels", "attention", "small"), (65536,), cuda, seconds=0.01))
+    *_, after = run_series(series, (256, 1024), cuda, seconds=0.01)
+    assert alone["mib"] == after["mib"]
 
 
 @pytest.mark.gpu
