@@ -83,13 +83,14 @@ def test_error_within_limits(case, dtype):
     assert check.regret(arguments, **options) <= most
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("case", [*CASES[:9], dict(head_dim=24, masked=True), dict(head_dim=40)], ids=ids)
-def test_error_within_limits_as_with_many_points(case, monkeypatch):
+def test_error_within_limits_as_with_many_points(case, dtype, monkeypatch):
     """The launches that many points get, on few of them."""
     monkeypatch.setattr(few, "FEW", 0)
     monkeypatch.setattr(fused_backward, "TOGETHER", 0)
     monkeypatch.setattr(fused_module, "_plans", {})
-    arguments, dout, options = made(case, torch.bfloat16)
+    arguments, dout, options = made(case, dtype)
     gates = arguments[3]  # some below zero
     gates[:, :, gates.shape[2] // 2 :].neg_()
     poison()
