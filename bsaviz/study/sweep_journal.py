@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from bsaviz import __version__
 from bsaviz._checks import BsavizError, require
 from bsaviz.study.plan import SweepPlan
+from bsaviz.study.sweep_grid import grid_sampler
 
 FORMAT_VERSION = 1
 BEAT, LOST = 2.0, 30.0  # seconds between signs of life, and after which a worker counts as lost
@@ -46,11 +47,11 @@ class Journal:
             if names:
                 self.study = optuna.load_study(study_name=names[0], storage=storage)
                 self.plan = _same_plan(plan, self.study, folder)
+                self.study.sampler = _sampler(self.plan, optuna.samplers)
             elif plan is None:
                 raise BsavizError(f"{folder} holds no sweep; give a plan to start one")
             else:
                 self.plan, self.study = plan, _new_study(plan, storage, optuna)
-        self.study.sampler = _sampler(self.plan, optuna.samplers)
 
     def trials(self, state):
         """The trials in a state: "WAITING", "RUNNING", "COMPLETE", "FAIL" or "PRUNED"."""
@@ -197,7 +198,8 @@ def _is_note(line):
 
 
 def _new_study(plan, storage, optuna):
-    study = optuna.create_study(study_name="sweep", storage=storage, directions=["minimize"] * len(plan.objectives))
+    how = dict(sampler=_sampler(plan, optuna.samplers), directions=["minimize"] * len(plan.objectives))
+    study = optuna.create_study(study_name="sweep", storage=storage, **how)
     study.set_user_attr("bsaviz_sweep_version", FORMAT_VERSION)
     study.set_user_attr("bsaviz_version", __version__)
     study.set_user_attr("plan", plan.to_json())
@@ -232,8 +234,12 @@ def _planned(plan):
 
 
 def _queue(study, fixed, attempt, first=None):
+    trial = require("optuna", "study").trial
     again = {} if first is None else {"first": first}
-    study.enqueue_trial(fixed, user_attrs={"fixed": fixed, "attempt": attempt, **again})
+    cell = study.sampler.cell(fixed) if hasattr(study.sampler, "cell") else {}
+    study.add_trial(trial.create_trial(
+        state=trial.TrialState.WAITING, system_attrs={"fixed_params": fixed, **cell},
+        user_attrs={"fixed": fixed, "attempt": attempt, **again}))  # fmt: skip
 
 
 def _settings(trial):
@@ -248,8 +254,6 @@ def _first(trial):
 
 def _sampler(plan, samplers):
     if plan.sampler == "grid":
-        # All of the grid waits in the journal, with what it fixes: nothing is left for a sampler to choose. Optuna's
-        # GridSampler counts only trials that it handed out itself, and fails on a queued one of a grid of one cell.
-        return samplers.RandomSampler(seed=0)
+        return grid_sampler(plan)
     made = {"random": samplers.RandomSampler, "tpe": samplers.TPESampler, "nsga2": samplers.NSGAIISampler}
     return made[plan.sampler](seed=None)

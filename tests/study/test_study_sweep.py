@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
+from optuna.samplers import GridSampler
 
 from bsaviz._checks import BsavizError
 from bsaviz.study import Sweep, open_sweep, sweep_journal, sweep_workers
@@ -127,6 +128,40 @@ def test_empty_folders_and_wrong_numbers_say_so(tmp_path, pretended):
 def test_grid_of_one_cell(tmp_path, pretended):
     ds = Sweep(PLAN | dict(parameters=dict(block_size=[4], top_k=[2]), seeds=[0]), tmp_path).run(progress=False)
     assert ds.relative_l2.item() == 420
+
+
+def test_a_planned_table_is_a_grid_of_optunas(tmp_path, monkeypatch):
+    """Its sampler counts what was tried, whatever failed or lost its worker on the way; no worker asks it for more."""
+    fails = iter([True])
+
+    def fails_once(*arguments, **options):
+        if next(fails, False):
+            raise RuntimeError("no memory left")
+        return pretend(*arguments, **options)
+
+    monkeypatch.setattr(sweep_workers, "run_trial", fails_once)
+    study = Sweep(PLAN, tmp_path)
+    sampler = study.study.sampler
+    assert isinstance(sampler, GridSampler)
+    study._journal.take("elsewhere:1")
+    assert study._journal.recover({"elsewhere:1": "was killed"}) == 1
+    asked = iter([False] * 4)
+    study.run(progress=False, should_stop=lambda: next(asked, True))
+    assert not sampler.is_exhausted(study.study)
+    while study.failures() or study.states()["waiting"]:
+        study = Sweep(folder=tmp_path)
+        study.run(progress=False)
+    assert sampler.is_exhausted(study.study)
+    done = {trial.system_attrs["grid_id"]: trial.params for trial in study._journal.trials("COMPLETE")}
+    assert sorted(done) == list(range(8))
+    assert all(sampler.cell(params)["grid_id"] == number for number, params in done.items())
+
+
+def test_a_table_without_its_impossible_cells(tmp_path, pretended):
+    plan = PLAN | dict(parameters=dict(block_size=[4, 8], top_k=[2, 200]), settings=dict(ball_size=32),
+                       training=dict(num_points=1024), skip_impossible=True, seeds=[0])  # fmt: skip
+    ds = Sweep(plan, tmp_path).run(progress=False)
+    assert int(ds.relative_l2.notnull().sum()) == Sweep(folder=tmp_path).states()["complete"] == 3
 
 
 def test_only_settings_that_were_never_trained_are_failures(tmp_path, monkeypatch):
