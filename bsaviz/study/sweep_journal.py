@@ -109,7 +109,7 @@ class Journal:
                 if trial.number in seen or attempt > ATTEMPTS:
                     continue
                 seen.add(trial.number)
-                _queue(self.study, _settings(trial), attempt, _first(trial))
+                _queue(self.plan, self.study, _settings(trial), attempt, _first(trial))
             self.study.set_user_attr("queued_again", sorted(seen))
         return left
 
@@ -204,7 +204,7 @@ def _new_study(plan, storage, optuna):
     study.set_user_attr("bsaviz_version", __version__)
     study.set_user_attr("plan", plan.to_json())
     for queued in _planned(plan):
-        _queue(study, queued, attempt=1)
+        _queue(plan, study, queued, attempt=1)
     study.set_user_attr("queued", True)
     return study
 
@@ -233,10 +233,10 @@ def _planned(plan):
     return [{**chosen, "seed": seed} for seed in plan.seeds for chosen in settings]
 
 
-def _queue(study, fixed, attempt, first=None):
+def _queue(plan, study, fixed, attempt, first=None):
     trial = require("optuna", "study").trial
     again = {} if first is None else {"first": first}
-    cell = study.sampler.cell(fixed) if hasattr(study.sampler, "cell") else {}
+    cell = study.sampler.cell(fixed) if plan.sampler == "grid" else {}
     study.add_trial(trial.create_trial(
         state=trial.TrialState.WAITING, system_attrs={"fixed_params": fixed, **cell},
         user_attrs={"fixed": fixed, "attempt": attempt, **again}))  # fmt: skip

@@ -34,6 +34,19 @@ def pretended(monkeypatch):
     monkeypatch.setattr(sweep_workers, "run_trial", pretend)
 
 
+@pytest.fixture
+def pretended_after_a_failure(monkeypatch):
+    """The first training fails."""
+    fails = iter([True])
+
+    def fails_once(*arguments, **options):
+        if next(fails, False):
+            raise RuntimeError("no memory left")
+        return pretend(*arguments, **options)
+
+    monkeypatch.setattr(sweep_workers, "run_trial", fails_once)
+
+
 def test_opens_as_one_dataset_over_the_grid(tmp_path, pretended):
     ds = Sweep(PLAN, tmp_path).run(progress=False)
     assert dict(ds.sizes) == {"block_size": 2, "top_k": 2, "seed": 2}
@@ -130,16 +143,8 @@ def test_grid_of_one_cell(tmp_path, pretended):
     assert ds.relative_l2.item() == 420
 
 
-def test_a_planned_table_is_a_grid_of_optunas(tmp_path, monkeypatch):
+def test_a_planned_table_is_a_grid_of_optunas(tmp_path, pretended_after_a_failure):
     """Its sampler counts what was tried, whatever failed or lost its worker on the way; no worker asks it for more."""
-    fails = iter([True])
-
-    def fails_once(*arguments, **options):
-        if next(fails, False):
-            raise RuntimeError("no memory left")
-        return pretend(*arguments, **options)
-
-    monkeypatch.setattr(sweep_workers, "run_trial", fails_once)
     study = Sweep(PLAN, tmp_path)
     sampler = study.study.sampler
     assert isinstance(sampler, GridSampler)
@@ -164,15 +169,7 @@ def test_a_table_without_its_impossible_cells(tmp_path, pretended):
     assert int(ds.relative_l2.notnull().sum()) == Sweep(folder=tmp_path).states()["complete"] == 3
 
 
-def test_only_settings_that_were_never_trained_are_failures(tmp_path, monkeypatch):
-    fails = iter([True])
-
-    def fails_once(*arguments, **options):
-        if next(fails, False):
-            raise RuntimeError("no memory left")
-        return pretend(*arguments, **options)
-
-    monkeypatch.setattr(sweep_workers, "run_trial", fails_once)
+def test_only_settings_that_were_never_trained_are_failures(tmp_path, pretended_after_a_failure):
     study = Sweep(PLAN, tmp_path)
     study.run(progress=False)
     assert study.failures() == {0: "RuntimeError: no memory left"}
