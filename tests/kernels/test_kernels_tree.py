@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import interpreted
 import pytest
 import torch
 
@@ -82,19 +83,16 @@ def test_torch_is_the_recursion(case):
 
 
 @pytest.fixture(scope="module")
-def interpreted():
+def by_kernels():
     """Every case by the kernels, from one process in which they are interpreted."""
     pytest.importorskip("triton", reason="triton is not installed")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return interpreted.results(__file__)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_kernels_make_the_same_tree(interpreted, case):
+def test_kernels_make_the_same_tree(by_kernels, case):
     for name, values in build(CASES[case], "torch")._asdict().items():
-        assert interpreted[case][name] == values.tolist(), name
+        assert by_kernels[case][name] == values.tolist(), name
 
 
 @pytest.mark.gpu
@@ -190,6 +188,7 @@ def test_an_explicit_backend_never_falls_back(monkeypatch):
 
 
 def print_trees():
+    interpreted.quicken()
     trees = {name: build(options, "triton")._asdict() for name, options in CASES.items()}
     print(json.dumps({case: {name: x.tolist() for name, x in tree.items()} for case, tree in trees.items()}))
 

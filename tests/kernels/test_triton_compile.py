@@ -29,7 +29,13 @@ CASES = {
 }
 
 OPERATORS = {"operators": dict(d=32, dtype="bfloat16"), "operators-single": dict(d=32, dtype="float32", group_size=1)}
-# Tiles are tuned for sm_90, where all of every case is compiled; for sm_80 each kernel is, in one case or another.
+# Some cases are there for the sake of these kernels alone; what else they launch, other cases have too.
+ONLY = {
+    "d4-bf16-single-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
+    "d8-bf16-top1": ("inverse.", "selection"),
+    "d32-bf16-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
+}
+# Tiles are tuned for sm_90, where all else is compiled; for sm_80 each kernel is, in one case or another.
 ON_AMPERE = {
     "d32-bf16": ("few.", "fused_", "inverse.", "pool.", "selection"),
     "d64-fp16-groups": ("fused_forward._attend_and_scan",),
@@ -65,7 +71,8 @@ def compiled(tmp_path_factory):
 def test_compiles_within_spill_budget(case, compiled):
     own = [row[1:] for row in compiled if row[0] == case]
     names = [name for capability, name, *_ in own if capability == 90]
-    assert len(names) >= 7, f"a forward and a backward are at least seven kernels, saw {names}"
+    few = 4 if case in ONLY else 7
+    assert len(names) >= few, f"a forward and a backward are at least {few} kernels, saw {names}"
     for capability, name, registers, spilled in own:
         assert registers > 0
         assert spilled <= SPILLED_BYTES, f"{name} spills {spilled} bytes at sm_{capability} in {case}"
@@ -154,7 +161,8 @@ def catcher(place):
 
     def catch(self, *args, grid, warmup, **kwargs):
         case, capability, name = place["case"], place["capability"], name_of(self)
-        if capability == 80 and not name.startswith(ON_AMPERE[case]):
+        wanted = ON_AMPERE[case] if capability == 80 else ONLY.get(case, "")
+        if not name.startswith(wanted):
             return
         kinds = [str(getattr(arg, "dtype", arg)) for arg in args]
         launch = (capability, name, *kinds, *sorted((k, str(v)) for k, v in kwargs.items()))

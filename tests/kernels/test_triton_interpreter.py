@@ -4,10 +4,8 @@ They run in a process of their own: whether a kernel is interpreted is decided w
 """
 
 import json
-import os
-import subprocess
-import sys
 
+import interpreted
 import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
@@ -50,10 +48,7 @@ LIMITS = {"float32": 2e-5, "float16": 3e-3}  # far above rounding, far below any
 @pytest.fixture(scope="module")
 def results():
     """Every case's errors, from one process in which the kernels are interpreted."""
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return interpreted.results(__file__)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -134,5 +129,6 @@ def poisoned(*args, **options):
 if __name__ == "__main__":
     import torch
 
+    interpreted.quicken()
     allocate, torch.empty = torch.empty, poisoned
     print(json.dumps({name: errors_of(options) for name, options in CASES.items()}))

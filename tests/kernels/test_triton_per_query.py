@@ -1,10 +1,8 @@
 """Queries that choose for themselves, and the inverse index by counting: in the interpreter, compiled, and on a GPU."""
 
 import json
-import os
-import subprocess
-import sys
 
+import interpreted
 import pytest
 import torch
 
@@ -37,10 +35,7 @@ ON_GPU = [  # n, heads, d, dtype, and the options
 @pytest.fixture(scope="module")
 def results():
     """Every case's errors, from one process in which the kernels are interpreted."""
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return interpreted.results(__file__)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -128,5 +123,6 @@ def wrong_lists():
 
 
 if __name__ == "__main__":
+    interpreted.quicken()
     found = {name: errors_of(options) for name, options in CASES.items()}
     print(json.dumps(found | {"ties": ties(), "counting": wrong_lists()}))

@@ -117,10 +117,11 @@ def test_growth_is_what_a_call_holds_at_its_height():
     held = []
 
     def call():
-        held.append(torch.ones(24 * MIB // 4))
-        torch.ones(40 * MIB // 4)
+        held.append(torch.ones(96 * MIB // 4))
+        torch.ones(160 * MIB // 4)
 
-    assert growth(call) == pytest.approx(64, abs=3)
+    # Some MiB of this process's own memory come and go meanwhile, with what earlier tests have left in it.
+    assert growth(call) == pytest.approx(256, abs=24)
 
 
 def test_memory_that_cannot_be_measured_is_said(monkeypatch):
