@@ -107,8 +107,8 @@ def run(device, job, seconds):
     except torch.OutOfMemoryError:
         return row | {"model": name, "backend": backend, "batch": batch, "failed": "out of memory"}
     finally:
-        gc.collect()  # a captured step and its memory are a cycle
         if device.type == "cuda":
+            gc.collect()  # a captured step and its memory are a cycle
             torch.cuda.empty_cache()
 
 

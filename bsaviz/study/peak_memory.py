@@ -16,8 +16,10 @@ def held(device):
     Of an earlier measurement there is more left than one would think: cuBLAS keeps some tens of MiB for every stream,
     and a recorded graph is a cycle, which goes only when it is collected.
     """
+    if device.type != "cuda":
+        return 0.0
     gc.collect()
-    return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else 0.0
+    return torch.cuda.memory_allocated(device) / MIB
 
 
 def size(tensors):

@@ -34,6 +34,7 @@ ONLY = {
     "d4-bf16-single-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
     "d8-bf16-top1": ("inverse.", "selection"),
     "d32-bf16-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
+    "d64-bf16-blocks64": ("fused_backward._queries", "fused_forward._ball_and_pool", "inverse.", "selection"),
 }
 # Tiles are tuned for sm_90, where all else is compiled; for sm_80 each kernel is, in one case or another.
 ON_AMPERE = {

@@ -190,7 +190,7 @@ def test_a_saved_model_answers_the_same(tmp_path):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_the_leaf_part_compiles_as_one_graph(training):
-    model, points = erwin()
+    model, points = erwin(enc_depths=(1, 1, 1), dec_depths=(1, 1))
     model.train(training)
     arguments = model.leaf_arguments(points, None, model.tree(points))
     compiled = torch.compile(model.forward_leaves, fullgraph=True, backend="aot_eager")

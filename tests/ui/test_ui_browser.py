@@ -88,9 +88,9 @@ def test_receptive_field_explorer(opened):
     drag(notebook, "Query", 20)
     settled(notebook, "query", query + 20)
     assert differs(first, look(notebook, view)) > 0.005
-    told = notebook.page.locator(".bsaviz-table").inner_text()
-    points = notebook.value("explorer.readings['ball'].points")
-    assert f"{points}" in told, "the numbers end on the last value"
+    table = notebook.page.locator(".bsaviz-table")
+    points = str(notebook.value("explorer.readings['ball'].points"))
+    notebook.wait(lambda: points in table.inner_text(), what=table.inner_text)  # the numbers end on the last value
     drag(notebook, "Query", -20)
     settled(notebook, "query", query)
     assert differs(first, look(notebook, view)) < 0.002, "the picture comes back"
@@ -102,8 +102,8 @@ def test_receptive_field_explorer(opened):
     click_on_car(notebook, view, panel=1, panels=3)
     notebook.until(f"explorer.query.value != {query}", True)
     notebook.page.get_by_label("Branch").select_option("selection")
-    notebook.page.locator(".bsaviz-title", has_text="Ball").wait_for(state="detached")
-    assert notebook.page.locator(".bsaviz-title").all_inner_texts() == ["Selection, layer 0"]
+    titles = notebook.page.locator(".bsaviz-title")
+    notebook.wait(lambda: titles.all_inner_texts() == ["Selection, layer 0"], what=titles.all_inner_texts)
     assert notebook.problems == []
 
 
@@ -130,8 +130,9 @@ def test_compare_explorer(opened):
     notebook.until(f"explorer.point.value != {start}", True)
     picked = notebook.value("explorer.point.value")
     settled(notebook, "point", picked)
-    told = notebook.page.locator(".bsaviz-table").last.inner_text()
-    assert f"{notebook.value('float(explorer.readings[1].surface[0])'):.1f} %" in told
+    table = notebook.page.locator(".bsaviz-table").last
+    share = f"{notebook.value('float(explorer.readings[1].surface[0])'):.1f} %"
+    notebook.wait(lambda: share in table.inner_text(), what=table.inner_text)
     width = first.shape[1] // 2
     assert differs(first[:, width:], look(notebook, view)[:, width:]) > 0.02, "what is read there is painted"
     notebook.do(f"explorer.point.value = {start}")

@@ -121,8 +121,8 @@ def test_every_panel_has_its_own_title_bar_and_legend(tab):
     assert [row[:3] for row in seen] == [[True, False, False], [False, True, False], [False, False, True]]
     assert all(near(panel, "#D55E00", 60) > 25 for panel in panels)
     tab.do("s.set_title('new', panel=1)\ns.highlight([], colour='#009E73')")
-    tab.page.wait_for_timeout(200)
-    assert view.locator(".bsaviz-title").all_inner_texts() == ["one", "new", "three"]
+    titles = view.locator(".bsaviz-title")
+    tab.wait(lambda: titles.all_inner_texts() == ["one", "new", "three"], what=titles.all_inner_texts)
     assert near(tab.look(view), "#009E73", 60) == 0
 
 
@@ -178,8 +178,8 @@ def test_a_click_picks_the_point_under_it_and_none_behind(tab, cloud):
 def test_hovering_names_the_point_and_its_value(tab):
     view = show(tab, then="s.set_scalars(np.arange(len(points)))")
     view.hover(position=place(view, 204))
-    tab.page.wait_for_timeout(300)
-    assert view.locator(".bsaviz-hint").inner_text() == "point 204: 204"
+    hint = view.locator(".bsaviz-hint")
+    tab.wait(lambda: hint.inner_text() == "point 204: 204", what=hint.inner_text)
 
 
 def test_turning_moves_every_panel_and_tells_python(tab):
@@ -264,8 +264,8 @@ def test_twenty_fast_drags_of_a_slider_end_on_its_last_value(tab):
     for _ in range(20):
         tab.page.keyboard.press("ArrowRight")
     tab.until("slider.value", 20)
-    tab.page.wait_for_timeout(400)
-    assert tab.page.locator(".bsaviz-bar > span").first.inner_text() == "20"
+    first = tab.page.locator(".bsaviz-bar > span").first
+    tab.wait(lambda: first.inner_text() == "20", what=first.inner_text)
     assert tab.value("seen == sorted(seen) and seen[-1]") == 20, "nothing stale comes after something newer"
 
 
