@@ -33,6 +33,7 @@ OPERATORS = {"operators": dict(d=32, dtype="bfloat16"), "operators-single": dict
 ONLY = {
     "d4-bf16-single-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
     "d8-bf16-top1": ("inverse.", "selection"),
+    "d16-bf16-single": ("attend.", "counting.", "per_query.", "popular.", "selection"),
     "d32-bf16-top16": ("attend.", "counting.", "per_query.", "popular.", "selection"),
     "d64-bf16-blocks64": ("fused_backward._queries", "fused_forward._ball_and_pool", "inverse.", "selection"),
 }
