@@ -29,13 +29,12 @@ CASES = {
 }
 
 OPERATORS = {"operators": dict(d=32, dtype="bfloat16"), "operators-single": dict(d=32, dtype="float32", group_size=1)}
-# Some cases are there for the sake of these kernels alone; what else they launch, other cases have too.
-ONLY = dict.fromkeys(
-    ("d4-bf16-single-top16", "d16-bf16-single", "d32-bf16-top16"),
-    ("attend.", "counting.", "per_query.", "popular.", "selection"),
-) | {
+# Some cases are there for the sake of these kernels alone; what else they launch has the tiles of another case.
+_OF_QUERIES = ("attend.", "counting.", "per_query.", "popular.", "selection")
+ONLY = {
+    "d4-bf16-single-top16": _OF_QUERIES,
     "d8-bf16-top1": ("inverse.", "selection"),
-    "d64-bf16-blocks64": ("fused_backward._queries", "fused_forward._ball_and_pool", "inverse.", "selection"),
+    "d32-bf16-top16": _OF_QUERIES,
 }
 # Tiles are tuned for sm_90, where all else is compiled; for sm_80 each kernel is, in one case or another.
 ON_AMPERE = {
