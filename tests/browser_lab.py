@@ -33,6 +33,14 @@ PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 LAB_SAYS = ("Failed to load resource", "deprecated", "favicon")
 
 
+# What the kernel sent before it answers the page has been taken in by then, and is on the screen two frames later.
+CAUGHT_UP = """async () => {
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    await kernel.requestExecute({ code: "", silent: true, store_history: false }).done;
+    for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+}"""
+
+
 class Lab:
     """A JupyterLab server in `folder`, with settings of its own.
 
@@ -61,6 +69,7 @@ class Lab:
             f"--port={port}",
             "--IdentityProvider.token=",
             "--LabApp.news_url=None",
+            "--LabApp.expose_app_in_browser=True",
         ]
         options += [f"--ServerApp.base_url={prefix}/", "--ServerApp.disable_check_xsrf=True"]  # tests end kernels
         self.server = subprocess.Popen(
@@ -208,9 +217,14 @@ class Notebook:
             assert time.monotonic() < until, f"{what()} after {seconds} s"
             self.page.wait_for_timeout(100)
 
-    def look(self, locator, settle=250):
-        """Pixels (height, width, 3) of an element, once it has had time to draw, and edges are smooth."""
+    def catch_up(self):
+        """Wait until the page shows what the kernel has sent, and the kernel has what the page has sent."""
+        self.page.evaluate(CAUGHT_UP)
+
+    def look(self, locator, settle=0):
+        """Pixels (height, width, 3) of an element, once it shows what the kernel has sent, and edges are smooth."""
         self.page.wait_for_timeout(settle)
+        self.catch_up()
         self.page.locator("[data-rough]").first.wait_for(state="detached")
         return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"))
 

@@ -9,12 +9,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(400)]
 BSA, BALL, FULL = range(3)
 
 
-@pytest.fixture
-def opened(lab, browser, tmp_path):
+@pytest.fixture(scope="module")
+def opened(lab, browser, tmp_path_factory):
     """Notebook with the explorer of a small study, run and drawn; the plot, and the view of the car."""
     cells = [
         "import bsaviz, bsaviz.ui\ncar = bsaviz.load_car('generated:48').subsample(800)",
-        f"explorer = bsaviz.ui.TradeoffExplorer({str(make_study(tmp_path))!r}, car)\nexplorer",
+        f"explorer = bsaviz.ui.TradeoffExplorer({str(make_study(tmp_path_factory.mktemp('study')))!r}, car)\nexplorer",
     ]
     with lab.open(browser, cells) as notebook:
         notebook.run_all()
@@ -72,7 +72,7 @@ def test_a_click_on_a_dot_shows_its_model(opened):
 
 def test_the_exported_plot_opens_without_a_network(opened, browser, tmp_path):
     notebook, _ = opened
-    notebook.do(f"explorer.export_html({str(tmp_path / 'plot.html')!r})")
+    notebook.do(f"explorer.cost.value = 'gflops'\nexplorer.export_html({str(tmp_path / 'plot.html')!r})")
     asked, errors = [], []
     page = browser.new_page()
     page.on("request", lambda request: asked.append(request.url))
