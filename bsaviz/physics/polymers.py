@@ -158,13 +158,13 @@ class _Forces:
         if self.listed_at is None or np.abs(x - self.listed_at).max() > _SKIN / 4:
             self._list_neighbours(x)
         total = 0.0
-        for (incidence, size), law in ((self.bonds, _bond_pull), (self.near, _repulsion)):
+        for (incidence, onto_beads, size), law in ((self.bonds, _bond_pull), (self.near, _repulsion)):
             apart = incidence @ x
             squared = np.einsum("pi,pi->p", apart, apart)
             scale = law(squared / size**2, strongest is not None) / size**2  # force over distance
             if strongest is not None:
                 scale = np.clip(scale, -strongest, strongest)
-            total = total + incidence.T @ (scale[:, None] * apart)
+            total = total + onto_beads @ (scale[:, None] * apart)
         return total
 
     def _list_neighbours(self, x):
@@ -174,12 +174,11 @@ class _Forces:
         self.listed_at = x
 
     def _pairs(self, pairs):
-        """Incidence matrix (P, N), +1 at the first and -1 at the second bead of each pair, and their diameters (P,)."""
-        count = len(pairs)
-        rows, signs = np.tile(np.arange(count), 2), np.repeat([1.0, -1.0], count)
-        shape = (count, len(self.chains.types))
-        incidence = sparse.csr_array((signs, (rows, pairs.T.ravel())), shape=shape)
-        return (incidence, self.chains.diameters[pairs].mean(axis=1))
+        """Incidence matrix (P, N), +1 at the first and -1 at the second bead of each pair; the same transposed; and the
+        pairs' diameters (P,)."""
+        signs, rows = np.tile([1.0, -1.0], len(pairs)), np.arange(0, pairs.size + 1, 2)
+        incidence = sparse.csr_array((signs, pairs.ravel(), rows), shape=(len(pairs), len(self.chains.types)))
+        return incidence, incidence.T, self.chains.diameters[pairs].mean(axis=1)
 
 
 def _bond_pull(squared, soft):
