@@ -228,6 +228,13 @@ class Notebook:
         self.page.locator("[data-rough]").first.wait_for(state="detached")
         return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"))
 
+    def leave(self, code):
+        """Close the view on show by a line of code: it goes, and the page must have complained of nothing."""
+        self.do(code)
+        self.wait(lambda: self.page.locator(".bsaviz-live").count() == 0, what=lambda: "the view is still there")
+        problems, self.errors[:] = self.problems, []
+        assert problems == []
+
     def __enter__(self):
         return self
 

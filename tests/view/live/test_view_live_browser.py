@@ -45,10 +45,7 @@ def tab(request, notebook):
     notebook.backend = request.param
     notebook.do("picks.clear()")
     yield notebook
-    notebook.do("stage.children = ()\ns.close()")
-    notebook.wait(lambda: notebook.page.locator(".bsaviz-live").count() == 0)  # else the next test would find it
-    problems, notebook.errors[:] = notebook.problems, []
-    assert problems == []
+    notebook.leave("stage.children = ()\ns.close()")
 
 
 def show(tab, arguments="", then=""):
