@@ -31,8 +31,6 @@ SCREEN = {"width": 1400, "height": 1000}
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 # Lab itself: it finds no help page offline, and warns of its own deprecated parts.
 LAB_SAYS = ("Failed to load resource", "deprecated", "favicon")
-
-
 # What the kernel sent before it answers the page has been taken in by then, and is on the screen two frames later.
 CAUGHT_UP = """async () => {
     const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;

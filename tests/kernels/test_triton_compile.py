@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -65,7 +66,7 @@ def compiled(tmp_path_factory):
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=1400)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("kernel ")]
-    return [(case, int(capability), name, int(used), int(spilled)) for case, capability, name, used, spilled in rows]
+    return [(case, int(capability), name, int(used), int(spilled)) for case, capability, name, used, spilled, _ in rows]
 
 
 @pytest.mark.parametrize("case", [*CASES, *OPERATORS])
@@ -157,7 +158,7 @@ def main():
 
 
 def catcher(place):
-    """What stands in for a launch: compiles each kind of it once, for the capability of `place`, and says so."""
+    """What stands in for a launch: compiles each kind of it once, for the capability of `place`; tells the cost."""
     known, told = {}, set()
 
     def catch(self, *args, grid, warmup, **kwargs):
@@ -168,7 +169,9 @@ def catcher(place):
         kinds = [str(getattr(arg, "dtype", arg)) for arg in args]
         launch = (capability, name, *kinds, *sorted((k, str(v)) for k, v in kwargs.items()))
         if launch not in known:
-            known[launch] = compile_launch(self, grid, args, dict(kwargs), capability)
+            start = time.perf_counter()
+            compiled = compile_launch(self, grid, args, dict(kwargs), capability)
+            known[launch] = *compiled, f"{time.perf_counter() - start:.1f}s"
         if (case, *launch) not in told:
             told.add((case, *launch))
             print("kernel", case, capability, *known[launch], flush=True)
